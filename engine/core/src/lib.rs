@@ -1,0 +1,12 @@
+//! The pure core of stapes: what happened, what may happen next, and what to do about it.
+//!
+//! Reading order: [`ids`] and [`record`] are the words of the log; each noun's module holds its
+//! events, its state and its decisions; [`world`] is the fold of them all; [`command`] is what may
+//! be asked; [`task`] is what a node must do about it; [`port`] is what the rest of stapes promises.
+//!
+//! Architecture Invariant: nothing here reads a clock, draws a random number, touches a file or a
+//! socket, or waits. Times, ids and choices arrive as arguments, so that replay is exact.
+
+pub mod ids;
+pub mod port;
+pub mod spec;

@@ -1,0 +1,161 @@
+//! The guest port: running containers and virtual machines on one node.
+//!
+//! A guest lives in a process of its own, outside the daemon; the daemon finds it again after a
+//! restart. Every method may be repeated.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use super::{DriverError, storage::RootLayers};
+use crate::{
+    ids::InstanceId,
+    spec::{GuestSpec, Incarnation, Limits},
+};
+
+/// A guest that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub instance: InstanceId,
+    pub incarnation: Incarnation,
+    /// Of its init, on the host.
+    pub pid: i32,
+    pub started_at: DateTime<Utc>,
+    pub frozen: bool,
+}
+
+/// A guest that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    pub instance: InstanceId,
+    pub incarnation: Incarnation,
+    pub cause: ExitCause,
+    pub at: DateTime<Utc>,
+}
+
+/// Why a guest does not run any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitCause {
+    /// Halted or powered off from inside, or its init left with status 0.
+    GuestShutdown,
+    /// Rebooted from inside: it is to be started again.
+    GuestReboot,
+    /// Killed because it was asked for.
+    Forced,
+    /// The kernel killed its init for want of memory.
+    OutOfMemory,
+    /// Its init left with this status.
+    Status(i32),
+    /// Its init was killed by this signal.
+    Signal(i32),
+    /// The host was restarted under it.
+    HostReboot,
+    /// Its shim is gone, and with it the knowledge of why.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Ask its init to shut down, and wait so long.
+    Clean { timeout: Duration },
+    /// Kill everything in it.
+    Force,
+}
+
+/// What one look at a running guest says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    pub pid: i32,
+    pub processes: u64,
+    pub cpu_ns: u64,
+    pub memory_bytes: u64,
+    pub memory_peak_bytes: u64,
+    pub swap_bytes: u64,
+    pub interfaces: Vec<MeasuredInterface>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeasuredInterface {
+    pub name: String,
+    pub host_name: String,
+    pub mac: String,
+    pub mtu: u32,
+    pub up: bool,
+    pub loopback: bool,
+    /// Address, prefix length and scope (`global`, `link`, `local`).
+    pub addresses: Vec<(std::net::IpAddr, u8, String)>,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub packets_received: u64,
+    pub packets_sent: u64,
+}
+
+/// A program to run inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// The program and its arguments; the program is looked up in the guest's `PATH`.
+    pub command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub working_directory: Option<String>,
+    pub user: u32,
+    pub group: u32,
+    /// A terminal of this many columns and rows.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// A program that runs inside.
+#[derive(Debug)]
+pub struct ExecSession {
+    /// With a terminal: its master. Without: the writing end of its standard input.
+    pub input: OwnedFd,
+    /// Without a terminal: the reading ends of its standard output and error.
+    pub output: Option<(OwnedFd, OwnedFd)>,
+    pub control: Box<dyn ExecControl>,
+}
+
+#[async_trait]
+pub trait ExecControl: Send + Sync + std::fmt::Debug {
+    async fn resize(&self, columns: u16, rows: u16) -> Result<(), DriverError>;
+    async fn signal(&self, signal: i32) -> Result<(), DriverError>;
+    /// Its exit status, once; 128 + n when signal n killed it, 126 when it could not be executed,
+    /// 127 when it was not found.
+    async fn wait(&mut self) -> Result<i32, DriverError>;
+}
+
+/// A guest's console: what it wrote lately, and a connection to it.
+#[derive(Debug)]
+pub struct Console {
+    pub stream: OwnedFd,
+}
+
+#[async_trait]
+pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
+    /// Starts the guest, or finds that this incarnation runs. On an error nothing of it is left.
+    async fn start(&self, spec: &GuestSpec, root: &RootLayers) -> Result<Running, DriverError>;
+    /// Stops it and removes all that its running left on the host. Answers how it ended; a guest
+    /// that does not run is stopped ([`DriverError::NotFound`] is never answered).
+    /// A clean stop whose time runs out is [`DriverError::Failed`] and the guest runs on.
+    async fn stop(&self, instance: InstanceId, how: Stop) -> Result<ExitCause, DriverError>;
+    async fn freeze(&self, instance: InstanceId) -> Result<(), DriverError>;
+    async fn unfreeze(&self, instance: InstanceId) -> Result<(), DriverError>;
+    async fn set_limits(&self, instance: InstanceId, limits: &Limits) -> Result<(), DriverError>;
+
+    async fn running(&self, instance: InstanceId) -> Option<Running>;
+    async fn measure(&self, instance: InstanceId) -> Result<Measured, DriverError>;
+    async fn exec(&self, instance: InstanceId, spec: &ExecSpec)
+    -> Result<ExecSession, DriverError>;
+    async fn console(&self, instance: InstanceId, size: (u16, u16))
+    -> Result<Console, DriverError>;
+    /// The newest part of what the console showed, up to 256 KiB.
+    async fn console_log(&self, instance: InstanceId) -> Result<Vec<u8>, DriverError>;
+
+    /// Finds the guests that run from before the daemon was started, and those that ended since,
+    /// and removes what is left of what nobody runs. Called once, before anything else.
+    async fn adopt(&self) -> Result<(Vec<Running>, Vec<Exited>), DriverError>;
+    /// Guests that end without [`Guests::stop`] being called. One receiver.
+    fn exits(&self) -> BoxStream<'static, Exited>;
+}

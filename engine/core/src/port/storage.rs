@@ -1,0 +1,99 @@
+//! The storage port: pools, root volumes and their snapshots on one node.
+//!
+//! Every method may be repeated: it looks at what is there, finishes or undoes what a killed
+//! predecessor began, and answers as if it had run once. Volumes are named by id, never by name.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use super::DriverError;
+use crate::{
+    ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
+    spec::{PoolSpec, RootSource},
+};
+
+/// What the shim mounts as a guest's root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootLayers {
+    /// An overlay: `lower` (read-only, shared) below `upper`/`work` inside the volume.
+    Overlay { lower: PathBuf, volume: PathBuf },
+    /// A directory with the whole tree.
+    Plain { root: PathBuf },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub used_bytes: u64,
+    pub total_bytes: u64,
+}
+
+#[async_trait]
+pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
+    /// Makes the pool or finds it, and mounts it.
+    async fn ensure_pool(&self, spec: &PoolSpec) -> Result<(), DriverError>;
+    /// Unmounts the pool and removes what stapes made for it. Refused while it holds volumes.
+    async fn remove_pool(&self, pool: PoolId) -> Result<(), DriverError>;
+    async fn pool_usage(&self, pool: PoolId) -> Result<Usage, DriverError>;
+
+    /// Unpacks the image into the pool unless it is there. `blob` is where the image store keeps it.
+    async fn ensure_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError>;
+    async fn remove_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError>;
+
+    /// Makes an instance's root volume. There is either no volume or the whole one.
+    async fn create_root(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        source: &RootSource,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError>;
+    /// Makes an empty volume for data.
+    async fn create_volume(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError>;
+    /// Deletes the volume with its snapshots. Fine when there is none.
+    async fn delete_volume(&self, pool: PoolId, volume: VolumeId) -> Result<(), DriverError>;
+    async fn set_quota(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError>;
+    async fn volume_usage(&self, pool: PoolId, volume: VolumeId) -> Result<Usage, DriverError>;
+
+    async fn create_snapshot(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError>;
+    async fn delete_snapshot(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError>;
+    /// The volume's content becomes the snapshot's. The old content is there until the new one is.
+    async fn restore_snapshot(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError>;
+
+    /// Where the parts of the root are; `image` is what the volume was made from.
+    async fn root_layers(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        image: Option<&Fingerprint>,
+    ) -> Result<RootLayers, DriverError>;
+    /// Where a data volume is.
+    async fn volume_path(&self, pool: PoolId, volume: VolumeId) -> Result<PathBuf, DriverError>;
+    /// Everything that is there: what the reconciler compares with the log.
+    async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError>;
+}
