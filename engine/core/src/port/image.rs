@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::DriverError;
 use crate::ids::Fingerprint;
 
+pub mod laws;
+mod memory;
+pub use memory::{MemoryImages, Says};
+
 /// What an image says of itself, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
