@@ -7,6 +7,7 @@
 //! Architecture Invariant: nothing here reads a clock, draws a random number, touches a file or a
 //! socket, or waits. Times, ids and choices arrive as arguments, so that replay is exact.
 
+pub mod address;
 pub mod ids;
 pub mod port;
 pub mod spec;
