@@ -16,6 +16,10 @@ use crate::{
     spec::{GuestSpec, Incarnation, Limits},
 };
 
+pub mod laws;
+mod simulated;
+pub use simulated::{Clock, SimulatedGuests};
+
 /// A guest that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
@@ -64,6 +68,35 @@ pub enum Stop {
     Clean { timeout: Duration },
     /// Kill everything in it.
     Force,
+}
+
+impl Stop {
+    /// How a guest ends that is stopped so; also the answer when it did not run at all.
+    #[must_use]
+    pub const fn usual_cause(self) -> ExitCause {
+        match self {
+            Self::Clean { .. } => ExitCause::GuestShutdown,
+            Self::Force => ExitCause::Forced,
+        }
+    }
+}
+
+/// The refusal to start a guest while another incarnation of it runs.
+#[must_use]
+pub fn runs_as_another(instance: InstanceId, incarnation: Incarnation) -> DriverError {
+    DriverError::Refused(format!(
+        "{instance} runs already as epoch {} generation {}; stop it first",
+        incarnation.epoch, incarnation.generation
+    ))
+}
+
+/// What a clean stop answers when its time runs out.
+#[must_use]
+pub fn did_not_stop(instance: InstanceId, timeout: Duration) -> DriverError {
+    DriverError::Failed(format!(
+        "{instance} did not shut down within {} s and runs on; stop it with --force to kill it",
+        timeout.as_secs()
+    ))
 }
 
 /// What one look at a running guest says.
