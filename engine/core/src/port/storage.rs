@@ -2,6 +2,11 @@
 //!
 //! Every method may be repeated: it looks at what is there, finishes or undoes what a killed
 //! predecessor began, and answers as if it had run once. Volumes are named by id, never by name.
+//!
+//! An image stays on the pool's disk for as long as a volume is made from it: removing it while it
+//! is used says that nobody may use it anew, and the last volume takes it along.
+//!
+//! [`laws`] are what every implementation is run against.
 
 use std::path::PathBuf;
 
@@ -13,10 +18,19 @@ use crate::{
     spec::{PoolSpec, RootSource},
 };
 
+pub mod laws;
+mod memory;
+pub use memory::{IMAGE_FILE, MemoryStorage};
+
+/// Holds what a guest wrote over the image, inside an overlay's volume.
+pub const UPPER: &str = "u";
+/// The overlay's own scratch space, beside [`UPPER`] on the same file system.
+pub const WORK: &str = "w";
+
 /// What the shim mounts as a guest's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootLayers {
-    /// An overlay: `lower` (read-only, shared) below `upper`/`work` inside the volume.
+    /// An overlay: `lower` (read-only, shared) below [`UPPER`] and [`WORK`] inside `volume`.
     Overlay { lower: PathBuf, volume: PathBuf },
     /// A directory with the whole tree.
     Plain { root: PathBuf },
@@ -36,11 +50,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
     async fn remove_pool(&self, pool: PoolId) -> Result<(), DriverError>;
     async fn pool_usage(&self, pool: PoolId) -> Result<Usage, DriverError>;
 
-    /// Unpacks the image into the pool unless it is there. `blob` is where the image store keeps it.
+    /// Unpacks the image into the pool unless it is there.
     async fn ensure_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError>;
+    /// Fine when there is none. Volumes made from it keep it until the last of them is deleted.
     async fn remove_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError>;
 
-    /// Makes an instance's root volume. There is either no volume or the whole one.
+    /// Makes an instance's root volume. There is either no volume or the whole one. The image must
+    /// be in the pool, the volume to copy too.
     async fn create_root(
         &self,
         pool: PoolId,
@@ -63,6 +79,7 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         volume: VolumeId,
         quota_bytes: Option<u64>,
     ) -> Result<(), DriverError>;
+    /// What the volume and only it occupies; in total its quota, or else the pool's size.
     async fn volume_usage(&self, pool: PoolId, volume: VolumeId) -> Result<Usage, DriverError>;
 
     async fn create_snapshot(
