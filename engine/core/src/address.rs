@@ -16,7 +16,7 @@ use std::{
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::{
-    ids::InstanceId,
+    ids::{InstanceId, NetworkId},
     spec::{Ipv4Plan, Ipv6Plan, MacAddress},
 };
 
@@ -262,6 +262,12 @@ pub fn derive_mac(instance: InstanceId, nic: &str) -> MacAddress {
     let [a, b, c, ..] = digest("mac", instance, nic);
     let [x, y, z] = MAC_PREFIX;
     MacAddress([x, y, z, a, b, c])
+}
+
+/// The MAC address of a network's bridge: guests keep their gateway through every restart.
+#[must_use]
+pub fn bridge_mac(network: NetworkId) -> MacAddress {
+    derive_mac(InstanceId(network.0), "bridge")
 }
 
 /// The name on the host of an instance's interface: the same on every node and after every restart.

@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Everything that touches the host: guests, storage, networks, images.
+
+pub mod network;

@@ -1,0 +1,185 @@
+//! Networks of the host: bridges, packet filter, DHCP, DNS and router advertisements.
+//!
+//! ```text
+//!   ensure, remove, reserve ──► Plan (checked, in memory) ◄── read by ── DHCP, DNS
+//!                                 │                                        ▲ one task a socket
+//!               link (netlink) ◄──┼──► firewall (one task, one nft)     services
+//! ```
+//!
+//! The plan is all there is: no lease files, no generated configuration. A daemon that starts is
+//! told the plan again and makes the same servers again; what it finds done, it leaves alone.
+//!
+//! The host's ends of guests' interfaces are made by the shim, inside the bridge; here only their
+//! names are known. So nothing on the way of a starting guest waits for this module, except for
+//! [`Networks::settle`], and that only when something was reserved just before.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use ipnet::{IpNet, Ipv4Net};
+use stapes_core::{
+    ids::{InstanceId, NetworkId},
+    port::{
+        DriverError,
+        network::{Counters, Networks, Plan},
+    },
+    spec::{NetworkSpec, Reservation},
+};
+use tokio::sync::Mutex;
+
+mod dhcp;
+mod dhcp_server;
+mod dns;
+mod dns_server;
+mod firewall;
+mod frame;
+mod link;
+mod preflight;
+mod router;
+mod rules;
+mod services;
+mod settings;
+mod upstream;
+
+pub use preflight::{Check, preflight};
+
+use self::{firewall::Firewall, link::Links, services::Services};
+
+const TABLE: &str = "stapes";
+const TAG_MAX: usize = 16;
+/// Where rules are left that nft refused.
+const REFUSED_RULES: &str = "refused.nft";
+
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// For what helps to find a fault; nothing here is needed to go on.
+    pub state_dir: PathBuf,
+    /// Tells several daemons on one host apart; empty for the only one.
+    pub tag: String,
+}
+
+/// The networks of this host, or of the network namespace that it was made in.
+#[derive(Debug)]
+pub struct HostNetworks {
+    plan: Arc<RwLock<Plan>>,
+    links: Links,
+    firewall: Firewall,
+    /// Held for the whole of a change, so that changes of networks go one at a time.
+    services: Mutex<BTreeMap<NetworkId, Services>>,
+}
+
+impl HostNetworks {
+    /// Has to be called within a tokio runtime. Changes nothing on the host yet.
+    ///
+    /// # Errors
+    /// When the tag cannot be part of a table's name, or netlink is not to be had.
+    pub fn new(config: NetworkConfig) -> Result<Self, DriverError> {
+        let NetworkConfig { state_dir, tag } = config;
+        let table = table_name(&tag)?;
+        std::fs::create_dir_all(&state_dir)
+            .map_err(|error| DriverError::Failed(format!("{}: {error}", state_dir.display())))?;
+        let plan = Arc::new(RwLock::new(Plan::default()));
+        let firewall = Firewall::start(table, Arc::clone(&plan), state_dir.join(REFUSED_RULES));
+        Ok(Self { plan, links: Links::connect()?, firewall, services: Mutex::default() })
+    }
+
+    /// Where this host's IPv4 routes lead: what a new network's range must keep clear of.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub async fn ipv4_routes(&self) -> Result<Vec<Ipv4Net>, DriverError> {
+        self.links.ipv4_routes().await
+    }
+
+    /// Stops the servers and waits until their sockets are closed. Bridges, rules and guests stay.
+    pub async fn stop(&self) {
+        let services = std::mem::take(&mut *self.services.lock().await);
+        for services in services.into_values() {
+            services.stop().await;
+        }
+    }
+
+    fn change_plan<T>(&self, change: impl FnOnce(&mut Plan) -> T) -> T {
+        change(&mut self.plan.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Networks for HostNetworks {
+    async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), DriverError> {
+        let mut services = self.services.lock().await;
+        // Checked on a copy first: a network that cannot be made has no place in the plan.
+        self.change_plan(|plan| plan.clone().ensure(spec))?;
+        let bridge = self.links.ensure_bridge(spec).await?;
+        self.change_plan(|plan| plan.ensure(spec))?;
+        self.firewall.ask();
+        settings::ensure(spec)?;
+        self.links.set_addresses(bridge, &gateways(spec)?).await?;
+        let fits = services.get(&spec.network).is_some_and(|running| running.fit(spec, bridge));
+        if !fits {
+            if let Some(old) = services.remove(&spec.network) {
+                old.stop().await;
+            }
+            services.insert(spec.network, Services::start(spec, bridge, &self.plan)?);
+        }
+        self.firewall.settled().await
+    }
+
+    async fn remove_network(&self, network: NetworkId) -> Result<(), DriverError> {
+        let mut services = self.services.lock().await;
+        if let Some(running) = services.remove(&network) {
+            running.stop().await;
+        }
+        // It leaves the plan last: should something fail before, the next try knows its bridge.
+        let known = self.change_plan(|plan| plan.network(network).cloned());
+        let Some(spec) = known else { return Ok(()) };
+        self.links.remove_bridge(&spec.bridge, network).await?;
+        self.change_plan(|plan| plan.remove(network));
+        self.firewall.ask();
+        self.firewall.settled().await
+    }
+
+    async fn reserve(&self, instance: InstanceId, nics: &[Reservation]) -> Result<(), DriverError> {
+        if self.change_plan(|plan| plan.reserve(instance, nics))? {
+            self.firewall.ask();
+        }
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<(), DriverError> {
+        self.firewall.settled().await
+    }
+
+    async fn counters(&self, host_name: &str) -> Result<Counters, DriverError> {
+        self.links.counters(host_name).await
+    }
+}
+
+fn table_name(tag: &str) -> Result<String, DriverError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if tag.is_empty() {
+        Ok(TABLE.into())
+    } else if tag.len() <= TAG_MAX && tag.bytes().all(plain) {
+        Ok(format!("{TABLE}_{tag}"))
+    } else {
+        Err(DriverError::Refused(format!(
+            "{tag:?} cannot tell networks apart: use at most {TAG_MAX} lower-case letters and digits"
+        )))
+    }
+}
+
+fn gateways(spec: &NetworkSpec) -> Result<Vec<IpNet>, DriverError> {
+    let unusable = |error: ipnet::PrefixLenError| DriverError::Refused(error.to_string());
+    let mut gateways = Vec::new();
+    if let Some(plan) = &spec.ipv4 {
+        gateways.push(IpNet::new(plan.gateway.into(), plan.prefix).map_err(unusable)?);
+    }
+    if let Some(plan) = &spec.ipv6 {
+        gateways.push(IpNet::new(plan.gateway.into(), plan.prefix).map_err(unusable)?);
+    }
+    Ok(gateways)
+}

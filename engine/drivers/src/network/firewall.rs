@@ -1,0 +1,170 @@
+//! Keeps the kernel's packet filter as the plan asks, from a task of its own.
+//!
+//! Whoever changes the plan calls [`Firewall::ask`] and goes on. One `nft` runs at a time; what is
+//! asked for meanwhile is done by the next one, together. [`Firewall::settled`] waits for it.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use stapes_core::port::{DriverError, network::Plan};
+use tokio::{io::AsyncWriteExt, process::Command, sync::watch};
+
+use super::rules::Rules;
+
+/// Tries before a failure is told to whoever waits. The next change of the plan tries again.
+const ATTEMPTS: u32 = 3;
+const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
+/// nft takes milliseconds; one that hangs must not hang everything.
+const NFT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Counts requests. What request `n` saw of the plan is in force when `done.request >= n`.
+#[derive(Clone, Debug)]
+struct Done {
+    request: u64,
+    outcome: Result<(), DriverError>,
+}
+
+#[derive(Debug)]
+pub(super) struct Firewall {
+    asked: watch::Sender<u64>,
+    done: watch::Receiver<Done>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Firewall {
+    /// `refused` is where a script is left that nft did not take, for whoever looks into it.
+    pub(super) fn start(table: String, plan: Arc<RwLock<Plan>>, refused: PathBuf) -> Self {
+        let (asked, requests) = watch::channel(0);
+        let (finished, done) = watch::channel(Done { request: 0, outcome: Ok(()) });
+        let keeper = Keeper { table, plan, refused, in_force: None };
+        let task = tokio::spawn(keeper.run(requests, finished));
+        Self { asked, done, task }
+    }
+
+    /// Has the plan looked at again soon.
+    pub(super) fn ask(&self) {
+        self.asked.send_modify(|request| *request += 1);
+    }
+
+    /// Waits until everything asked for before is in force, or says why it is not.
+    pub(super) async fn settled(&self) -> Result<(), DriverError> {
+        let request = *self.asked.borrow();
+        let mut done = self.done.clone();
+        let stopped = |_| DriverError::Failed("the firewall's task has stopped".into());
+        let outcome = {
+            let done = done.wait_for(|done| done.request >= request).await.map_err(stopped)?;
+            done.outcome.clone()
+        };
+        if outcome.is_err() {
+            // Whoever waits for it next gets another try, not this answer again.
+            self.ask();
+        }
+        outcome
+    }
+}
+
+impl Drop for Firewall {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    table: String,
+    plan: Arc<RwLock<Plan>>,
+    refused: PathBuf,
+    /// What this process has put in force; `None` when it does not know.
+    in_force: Option<Rules>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut requests: watch::Receiver<u64>, finished: watch::Sender<Done>) {
+        while requests.changed().await.is_ok() {
+            let request = *requests.borrow_and_update();
+            let outcome = self.apply().await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the packet filter does not follow the plan");
+            }
+            finished.send_replace(Done { request, outcome });
+        }
+    }
+
+    async fn apply(&mut self) -> Result<(), DriverError> {
+        let wanted = {
+            let plan = self.plan.read().unwrap_or_else(PoisonError::into_inner);
+            Rules::of(&self.table, &plan)
+        };
+        if self.in_force.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        // Element changes build on what is there. If that is not what we think, replacing all is
+        // the way back.
+        let change = self.in_force.take().and_then(|old| wanted.changing(&old));
+        if let Some(script) = change
+            && run_nft(&script).await.is_ok()
+        {
+            self.in_force = Some(wanted);
+            return Ok(());
+        }
+        let script = wanted.replacing();
+        let mut attempt = 1;
+        loop {
+            match run_nft(&script).await {
+                Ok(()) => break,
+                Err(error) if attempt == ATTEMPTS => return Err(self.give_up(&script, &error)),
+                Err(error) => tracing::warn!(%error, attempt, "nft failed, trying again"),
+            }
+            attempt += 1;
+            tokio::time::sleep(PAUSE_BETWEEN_ATTEMPTS).await;
+        }
+        self.in_force = Some(wanted);
+        Ok(())
+    }
+
+    fn give_up(&self, script: &str, error: &str) -> DriverError {
+        let kept = std::fs::write(&self.refused, script)
+            .map(|()| format!("; the rules are in {}", self.refused.display()))
+            .unwrap_or_default();
+        DriverError::Failed(format!(
+            "the packet filter could not be set, the one before stays in force: {error}{kept}"
+        ))
+    }
+}
+
+/// Runs one transaction.
+pub(super) async fn run_nft(script: &str) -> Result<(), String> {
+    nft(&["-f", "-"], script).await.map(drop)
+}
+
+/// Runs nft with `script` on its standard input and gives its standard output.
+pub(super) async fn nft(arguments: &[&str], script: &str) -> Result<String, String> {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("nft cannot be run ({error}); install the package nftables"))?;
+    let mut stdin = child.stdin.take().ok_or("nft has no standard input")?;
+    let talk = async {
+        // A script that is refused early closes the pipe: what nft says then tells more.
+        stdin.write_all(script.as_bytes()).await.ok();
+        drop(stdin);
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(NFT_TIMEOUT, talk)
+        .await
+        .map_err(|_| format!("nft did not finish within {} s", NFT_TIMEOUT.as_secs()))?
+        .map_err(|error| format!("nft: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().take(3).collect::<Vec<_>>().join(" ");
+    Err(format!("nft: {} ({})", first.trim(), output.status))
+}

@@ -1,0 +1,142 @@
+use stapes_core::{
+    ids::InstanceId,
+    port::network::laws::Example,
+    spec::{Ipv6Plan, NetworkSpec},
+};
+
+use super::*;
+
+fn example() -> Example {
+    Example::new("lab0", 7)
+}
+
+fn plan(guests: &[(&str, u8)]) -> Plan {
+    let mut plan = Plan::default();
+    let gateway = "fd42:1:2:3::1".parse().unwrap();
+    let ipv6 = Some(Ipv6Plan { gateway, prefix: 64, nat: true });
+    plan.ensure(&NetworkSpec { ipv6, ..example().network() }).unwrap();
+    for (name, last) in guests {
+        let mut guest = example().reservation(name, *last);
+        guest.nic.host_name = format!("veth-{name}");
+        guest.nic.mac = format!("10:66:6a:00:00:{last:02x}").parse().unwrap();
+        plan.reserve(guest.instance, &[guest]).unwrap();
+    }
+    plan
+}
+
+#[test]
+fn one_network_and_one_guest_as_a_whole() {
+    let script = Rules::of("stapes_t", &plan(&[("one", 2)])).replacing();
+    let expected = format!(
+        r#"add table inet stapes_t
+delete table inet stapes_t
+add table bridge stapes_t
+delete table bridge stapes_t
+table inet stapes_t {{
+  set bridges {{ type ifname; }}
+  chain input {{
+    type filter hook input priority filter; policy accept;
+    iifname @bridges udp dport {{ 53, 67, 547 }} accept
+    iifname @bridges tcp dport 53 accept
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy accept;
+    iifname @bridges accept
+    oifname @bridges accept
+  }}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname @bridges return
+    ip saddr 10.213.7.0/24 masquerade
+    ip6 saddr fd42:1:2:3::/64 masquerade
+  }}
+}}
+table bridge stapes_t {{
+  set guests {{ type ifname; }}
+  set bound4 {{ type ifname; }}
+  set bound6 {{ type ifname; }}
+  set senders {{ type ifname . ether_addr; }}
+  set senders4 {{ type ifname . ipv4_addr; }}
+  set senders6 {{ type ifname . ipv6_addr; flags interval; }}
+{GUEST_CHAINS}}}
+add element bridge stapes_t bound4 {{ "veth-one" }}
+add element bridge stapes_t bound6 {{ "veth-one" }}
+add element bridge stapes_t guests {{ "veth-one" }}
+add element bridge stapes_t senders {{ "veth-one" . 10:66:6a:00:00:02 }}
+add element bridge stapes_t senders4 {{ "veth-one" . 10.213.7.2 }}
+add element bridge stapes_t senders6 {{ "veth-one" . fd42:1:2:3::/64 }}
+add element inet stapes_t bridges {{ "lab0" }}
+"#
+    );
+    assert_eq!(script, expected);
+}
+
+#[test]
+fn no_network_leaves_no_table() {
+    let script = Rules::of("stapes_t", &Plan::default()).replacing();
+    assert_eq!(
+        script,
+        "add table inet stapes_t\ndelete table inet stapes_t\n\
+         add table bridge stapes_t\ndelete table bridge stapes_t\n"
+    );
+}
+
+#[test]
+fn another_guest_changes_elements_only() {
+    let before = Rules::of("stapes_t", &plan(&[("one", 2), ("two", 3)]));
+    let after = Rules::of("stapes_t", &plan(&[("two", 3), ("six", 6)]));
+    let script = after.changing(&before).unwrap();
+    let senders: Vec<&str> = script.lines().filter(|line| line.contains(" senders ")).collect();
+    assert_eq!(
+        senders,
+        [
+            "delete element bridge stapes_t senders { \"veth-one\" . 10:66:6a:00:00:02 }",
+            "add element bridge stapes_t senders { \"veth-six\" . 10:66:6a:00:00:06 }",
+        ]
+    );
+    assert!(!script.contains("table") && !script.contains("veth-two"), "{script}");
+}
+
+#[test]
+fn equal_rules_need_no_change() {
+    let rules = Rules::of("stapes_t", &plan(&[("one", 2)]));
+    assert_eq!(rules, Rules::of("stapes_t", &plan(&[("one", 2)])));
+    assert_eq!(rules.changing(&rules).as_deref(), Some(""));
+}
+
+#[test]
+fn another_network_or_none_replaces_all() {
+    let one = Rules::of("stapes_t", &plan(&[]));
+    let none = Rules::of("stapes_t", &Plan::default());
+    assert_eq!(one.changing(&none), None);
+    assert_eq!(none.changing(&one), None);
+    let mut without_nat = plan(&[]);
+    let mut spec = without_nat.networks().next().unwrap().clone();
+    spec.ipv4 = spec.ipv4.map(|ipv4| stapes_core::spec::Ipv4Plan { nat: false, ..ipv4 });
+    without_nat.ensure(&spec).unwrap();
+    assert_eq!(Rules::of("stapes_t", &without_nat).changing(&one), None);
+}
+
+#[test]
+fn a_network_without_addresses_binds_none() {
+    let mut plan = Plan::default();
+    plan.ensure(&NetworkSpec { ipv4: None, ..example().network() }).unwrap();
+    let mut guest = example().reservation("one", 2);
+    guest.nic.ipv4 = None;
+    let instance: InstanceId = guest.instance;
+    plan.reserve(instance, &[guest]).unwrap();
+    let script = Rules::of("stapes_t", &plan).replacing();
+    assert!(script.contains("stapes_t senders {") && !script.contains("masquerade"), "{script}");
+    assert!(!script.contains("element bridge stapes_t bound4"), "{script}");
+}
+
+#[test]
+fn long_sets_are_sent_in_pieces() {
+    let mut plan = plan(&[]);
+    for number in 0..=u8::try_from(ELEMENTS_PER_LINE).unwrap() {
+        let guest = example().reservation(&format!("g{number}"), number + 2);
+        plan.reserve(guest.instance, &[guest]).unwrap();
+    }
+    let script = Rules::of("stapes_t", &plan).replacing();
+    assert_eq!(script.matches("add element bridge stapes_t guests").count(), 2);
+}
