@@ -57,6 +57,12 @@ uuid_id! {
     InstanceId;
     /// A point in time of one instance's root volume and configuration.
     SnapshotId;
+    /// A project: the scope of names.
+    ProjectId;
+    /// A profile of a project.
+    ProfileId;
+    /// An image in a project; follows from the project and the fingerprint.
+    ImageId;
     /// A managed network.
     NetworkId;
     /// A storage pool.
@@ -84,6 +90,20 @@ fn derive_uuid(kind: &str, parts: &[&str]) -> Uuid {
 impl From<InstanceId> for VolumeId {
     fn from(id: InstanceId) -> Self {
         Self(id.0)
+    }
+}
+
+impl OperationId {
+    #[must_use]
+    pub fn stream(self) -> StreamId {
+        StreamId::new(StreamKind::Operation, self)
+    }
+}
+
+impl InstanceId {
+    #[must_use]
+    pub fn stream(self) -> StreamId {
+        StreamId::new(StreamKind::Instance, self)
     }
 }
 

@@ -1,0 +1,41 @@
+//! The node's judgement on a task: perform it, answer it again, or drop it.
+
+use std::cmp::Ordering;
+
+use crate::spec::Incarnation;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// New: do it, then report what came of it.
+    Perform,
+    /// Seen: do nothing, report again what came of it.
+    Answer,
+    /// Overtaken by a newer request: say nothing.
+    Drop,
+}
+
+/// Judges a task by the incarnation it is about and by that of the last one performed on the same
+/// subject; `None` when none was, or nobody remembers.
+#[must_use]
+pub fn judge(task: Incarnation, performed: Option<Incarnation>) -> Verdict {
+    match performed.map_or(Ordering::Greater, |performed| task.cmp(&performed)) {
+        Ordering::Greater => Verdict::Perform,
+        Ordering::Equal => Verdict::Answer,
+        Ordering::Less => Verdict::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Generation};
+
+    #[test]
+    fn a_new_owner_overtakes_every_generation_of_the_old_one() {
+        let at = |epoch, generation| Incarnation { epoch: Epoch(epoch), generation: Generation(generation) };
+        assert_eq!(judge(at(0, 1), None), Verdict::Perform);
+        assert_eq!(judge(at(0, 2), Some(at(0, 1))), Verdict::Perform);
+        assert_eq!(judge(at(0, 2), Some(at(0, 2))), Verdict::Answer);
+        assert_eq!(judge(at(0, 9), Some(at(1, 1))), Verdict::Drop);
+    }
+}

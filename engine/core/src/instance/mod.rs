@@ -1,0 +1,290 @@
+//! An instance: a container or a virtual machine with its snapshots, from creation to deletion.
+//!
+//! ```text
+//!                  ┌──────────── failed: gone, names released
+//! created ─► (create-root) ─► stopped ◄──────────┐
+//!                                │ start         │ stopped{cause}
+//!                                ▼               │
+//!                             running ◄─► frozen ┘
+//! ```
+//!
+//! Whatever takes a node's work is a [`Job`]: a verb, the operation that asked for it, and the steps
+//! that are left, the first being under way. A report ends a step; the last step ends the operation.
+//! There is at most one job, so an instance is busy or it is not, and a restart of the daemon does
+//! not change that: the job is in the log.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Changes, Config, Device, Devices},
+    ids::{Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProjectId, SnapshotId},
+    operation::Verb,
+    port::guest::ExitCause,
+    port::image::ImageKind,
+    spec::{IdMap, Incarnation, MacAddress, RootSource},
+};
+
+mod create;
+mod evolve;
+mod observe;
+mod reconfigure;
+mod request;
+mod snapshot;
+mod specify;
+#[cfg(test)]
+mod tests;
+
+pub use create::{Create, Source, create};
+pub use observe::{observe_adopted, observe_exit, report};
+pub use reconfigure::{Reconfigure, reconfigure, rename};
+pub use request::{Target, autostart, delete, freeze, rebuild, restart, restore, start, stop, unfreeze};
+pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub name: String,
+    pub project: ProjectId,
+    pub node: NodeId,
+    pub kind: ImageKind,
+    pub architecture: String,
+    pub ephemeral: bool,
+    pub description: String,
+    pub created_at: DateTime<Utc>,
+    pub last_started_at: Option<DateTime<Utc>>,
+    /// Its own; profiles are below it.
+    pub config: Config,
+    pub devices: Devices,
+    /// In order: later ones win.
+    pub profiles: Vec<String>,
+    pub image: Option<Fingerprint>,
+    pub pool: PoolId,
+    pub idmap: IdMap,
+    /// What the address plan holds for it, by device.
+    pub leases: BTreeMap<String, Lease>,
+    pub snapshots: BTreeMap<String, Snapshot>,
+    pub incarnation: Incarnation,
+    pub status: Status,
+    pub job: Option<Job>,
+    /// How it ended the last time it ran.
+    pub last_exit: Option<(ExitCause, DateTime<Utc>)>,
+}
+
+/// What is true of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// There is no root volume yet.
+    Creating,
+    Stopped,
+    Running { pid: i32, since: DateTime<Utc> },
+    Frozen { pid: i32, since: DateTime<Utc> },
+}
+
+impl Status {
+    /// Whether there is a guest, frozen or not.
+    #[must_use]
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Frozen { .. })
+    }
+}
+
+/// An interface's place in the address plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub network: NetworkId,
+    pub mac: MacAddress,
+    pub ipv4: Option<std::net::Ipv4Addr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub id: SnapshotId,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+    /// What the instance was then.
+    pub config: Config,
+    pub devices: Devices,
+    pub profiles: Vec<String>,
+    pub ephemeral: bool,
+    pub image: Option<Fingerprint>,
+    pub last_started_at: Option<DateTime<Utc>>,
+}
+
+/// Work that a node does on an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    pub verb: Verb,
+    pub operation: OperationId,
+    /// Operations that this one overtook and that end with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overtaken: Vec<OperationId>,
+    /// The first is under way; never empty.
+    pub steps: Vec<Step>,
+}
+
+/// One task's worth of work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    CreateRoot { source: RootSource },
+    ReplaceRoot { source: RootSource },
+    Start,
+    Stop { force: bool, timeout: Duration },
+    Freeze,
+    Unfreeze,
+    ApplyLimits,
+    ApplyReservations,
+    TakeSnapshot { name: String, snapshot: SnapshotId, expires_at: Option<DateTime<Utc>> },
+    DeleteSnapshot { name: String, snapshot: SnapshotId },
+    RestoreSnapshot { name: String, snapshot: SnapshotId },
+    Delete,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    Created(Box<Created>),
+    /// A job began; its first step is ordered.
+    Requested {
+        verb: Verb,
+        operation: OperationId,
+        generation: Generation,
+        steps: Vec<Step>,
+    },
+    /// The job's next step is ordered.
+    Continued {
+        generation: Generation,
+    },
+    /// The job ended without reaching its end.
+    Failed {
+        verb: Verb,
+        error: String,
+    },
+    RootCreated,
+    RootReplaced {
+        image: Option<Fingerprint>,
+    },
+    Started {
+        pid: i32,
+        at: DateTime<Utc>,
+    },
+    Stopped {
+        cause: ExitCause,
+        at: DateTime<Utc>,
+    },
+    Frozen,
+    Unfrozen,
+    LimitsApplied,
+    ReservationsApplied,
+    /// What changed of it, and only that.
+    Reconfigured(Box<Reconfigured>),
+    Renamed {
+        from: String,
+        to: String,
+    },
+    SnapshotTaken {
+        name: String,
+        snapshot: SnapshotId,
+        expires_at: Option<DateTime<Utc>>,
+    },
+    SnapshotDeleted {
+        name: String,
+    },
+    SnapshotRenamed {
+        from: String,
+        to: String,
+    },
+    SnapshotExpirySet {
+        name: String,
+        expires_at: Option<DateTime<Utc>>,
+    },
+    SnapshotRestored {
+        name: String,
+    },
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Created {
+    pub name: String,
+    pub project: ProjectId,
+    pub node: NodeId,
+    pub kind: ImageKind,
+    pub architecture: String,
+    pub ephemeral: bool,
+    pub description: String,
+    pub config: Config,
+    pub devices: Devices,
+    pub profiles: Vec<String>,
+    pub image: Option<Fingerprint>,
+    pub pool: PoolId,
+    pub idmap: IdMap,
+    pub leases: BTreeMap<String, Lease>,
+    /// Of a copy: the snapshots that come with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snapshots: BTreeMap<String, Snapshot>,
+}
+
+/// A delta: fields that did not change are absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reconfigured {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: Changes,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, Option<Device>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<bool>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leases: BTreeMap<String, Option<Lease>>,
+}
+
+impl Event {
+    /// What happened, e.g. `start-requested`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let fixed = match self {
+            Self::Requested { verb, .. } => return format!("{}-requested", verb.action()),
+            Self::Failed { verb, .. } => return format!("{}-failed", verb.action()),
+            Self::Created(_) => "created",
+            Self::Continued { .. } => "continued",
+            Self::RootCreated => "root-created",
+            Self::RootReplaced { .. } => "root-replaced",
+            Self::Started { .. } => "started",
+            Self::Stopped { .. } => "stopped",
+            Self::Frozen => "frozen",
+            Self::Unfrozen => "unfrozen",
+            Self::LimitsApplied => "limits-applied",
+            Self::ReservationsApplied => "reservations-applied",
+            Self::Reconfigured(_) => "reconfigured",
+            Self::Renamed { .. } => "renamed",
+            Self::SnapshotTaken { .. } => "snapshot-taken",
+            Self::SnapshotDeleted { .. } => "snapshot-deleted",
+            Self::SnapshotRenamed { .. } => "snapshot-renamed",
+            Self::SnapshotExpirySet { .. } => "snapshot-expiry-set",
+            Self::SnapshotRestored { .. } => "snapshot-restored",
+            Self::Deleted => "deleted",
+        };
+        fixed.to_owned()
+    }
+}
+
+impl Instance {
+    /// The next request's incarnation.
+    #[must_use]
+    pub const fn next_generation(&self) -> Generation {
+        self.incarnation.generation.next()
+    }
+
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.incarnation.epoch
+    }
+}

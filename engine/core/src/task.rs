@@ -1,0 +1,129 @@
+//! What a node is ordered to do, and what it answers.
+//!
+//! A task is complete in itself: a node needs to read nothing but its own tasks. It may be
+//! delivered again at any time, so [`crate::agent`] judges it by its incarnation.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{Fingerprint, InstanceId, NetworkId, NodeId, OperationId, PoolId, SnapshotId, TaskId, VolumeId},
+    port::{
+        DriverError,
+        guest::{ExitCause, Exited, Running},
+    },
+    spec::{GuestSpec, Incarnation, Limits, NetworkSpec, PoolSpec, Reservation, RootSource},
+};
+
+/// A work order for one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub node: NodeId,
+    pub operation: OperationId,
+    /// Tasks of one subject are performed one after the other.
+    pub subject: Subject,
+    pub incarnation: Incarnation,
+    pub work: Work,
+}
+
+/// What a task is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    Instance(InstanceId),
+    Network(NetworkId),
+    Pool(PoolId),
+    Volume(VolumeId),
+    Image(Fingerprint),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Make an instance's root volume (unpacking its image first) and take its interfaces into the plan.
+    CreateRoot { pool: PoolId, source: RootSource, quota_bytes: Option<u64>, reservations: Vec<Reservation> },
+    /// Replace the root volume's content; the guest does not run.
+    ReplaceRoot { pool: PoolId, source: RootSource, quota_bytes: Option<u64> },
+    Start { spec: Box<GuestSpec>, reservations: Vec<Reservation> },
+    Stop { force: bool, timeout: Duration },
+    Freeze,
+    Unfreeze,
+    /// Of the root volume, and of the guest if it runs.
+    SetLimits { pool: PoolId, limits: Limits },
+    /// The instance's interfaces in the address plan, from now on.
+    Reserve { reservations: Vec<Reservation> },
+    CreateSnapshot { pool: PoolId, snapshot: SnapshotId },
+    DeleteSnapshot { pool: PoolId, snapshot: SnapshotId },
+    RestoreSnapshot { pool: PoolId, snapshot: SnapshotId },
+    /// Stop the guest if it runs, and remove all that it has on this node.
+    DeleteInstance { pool: PoolId },
+    EnsurePool { spec: PoolSpec },
+    RemovePool,
+    EnsureNetwork { spec: NetworkSpec },
+    RemoveNetwork,
+    CreateVolume { pool: PoolId, quota_bytes: Option<u64> },
+    DeleteVolume { pool: PoolId },
+    /// Remove the image's files and what was unpacked of it in these pools.
+    RemoveImage { pools: Vec<PoolId> },
+}
+
+/// A node's answer to a task, or what it saw without being asked. Becomes a fact only by a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub task: TaskId,
+    pub node: NodeId,
+    pub operation: OperationId,
+    pub subject: Subject,
+    pub incarnation: Incarnation,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    Started(Running),
+    Stopped { cause: ExitCause, at: DateTime<Utc> },
+    Failed(Failure),
+}
+
+/// Why a task was not done; what it began is undone or will be by the next one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    Refused,
+    NotFound,
+    Full,
+    Failed,
+}
+
+impl From<DriverError> for Failure {
+    fn from(error: DriverError) -> Self {
+        let kind = match &error {
+            DriverError::Refused(_) => FailureKind::Refused,
+            DriverError::NotFound(_) => FailureKind::NotFound,
+            DriverError::Full(_) => FailureKind::Full,
+            DriverError::Failed(_) => FailureKind::Failed,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}
+
+/// What a node saw without being asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observation {
+    /// A guest ended by itself.
+    Exited(Exited),
+    /// After the node's daemon started: what runs, and what ended while nobody looked.
+    Adopted { running: Vec<Running>, exited: Vec<Exited> },
+}

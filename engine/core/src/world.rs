@@ -1,0 +1,269 @@
+//! The world: everything that the log says, folded.
+//!
+//! Only [`World::apply`] changes it, and only by whole records in the order of the log, so
+//! replaying the log always gives the same world.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::Event,
+    ids::{
+        ImageId, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProfileId, ProjectId, Revision, Sequence, StreamId,
+        StreamKind, VolumeId,
+    },
+    image::{self, Image},
+    instance::{self, Instance},
+    name::{self, Held, Name, NameKind},
+    network::{self, Network},
+    node::Node,
+    operation::Operation,
+    pool::{self, Pool},
+    profile::{self, Profile},
+    project::{self, Project},
+    record::{Digest, Recorded},
+    rejection::{Noun, Rejection},
+    server::Server,
+    volume::{self, Volume},
+};
+
+/// Where a stream ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    pub revision: Revision,
+    pub digest: Option<Digest>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct World {
+    /// Of the last record that it knows of.
+    pub sequence: Sequence,
+    pub server: Server,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub projects: BTreeMap<ProjectId, Project>,
+    pub profiles: BTreeMap<ProfileId, Profile>,
+    pub networks: BTreeMap<NetworkId, Network>,
+    pub pools: BTreeMap<PoolId, Pool>,
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    pub images: BTreeMap<ImageId, Image>,
+    pub instances: BTreeMap<InstanceId, Instance>,
+    /// Those under way.
+    pub operations: BTreeMap<OperationId, Operation>,
+    pub names: BTreeMap<Name, Held>,
+    /// Of the aggregates that may still change.
+    tails: BTreeMap<StreamId, Tail>,
+}
+
+/// The log is not what it was, or was never whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    #[error("record {found} follows record {known}: the log has a gap")]
+    Gap { known: Sequence, found: Sequence },
+    #[error("{stream} goes from revision {known} to {found} at record {at}")]
+    Revision { stream: StreamId, known: Revision, found: Revision, at: Sequence },
+    #[error("record {at} ({stream}) does not continue its stream: the log was changed")]
+    Chain { stream: StreamId, at: Sequence },
+}
+
+impl World {
+    /// Where the stream ends; nothing for one that never began or is over for good.
+    #[must_use]
+    pub fn tail(&self, stream: StreamId) -> Tail {
+        self.tails.get(&stream).copied().unwrap_or_default()
+    }
+
+    /// Applies the next record of the log.
+    ///
+    /// # Errors
+    /// When it is not the next one, or does not continue its stream. Nothing has changed then.
+    pub fn apply(&mut self, recorded: &Recorded) -> Result<(), Broken> {
+        if recorded.sequence != self.sequence.next() {
+            return Err(Broken::Gap { known: self.sequence, found: recorded.sequence });
+        }
+        let over = if recorded.stream.kind == StreamKind::Task { false } else { self.extend(recorded)? };
+        self.sequence = recorded.sequence;
+        for event in recorded.record.events() {
+            self.evolve(recorded.stream, event, recorded.record.time);
+        }
+        if over {
+            self.tails.remove(&recorded.stream);
+        }
+        Ok(())
+    }
+
+    /// Moves the stream's tail; whether this was its last record.
+    fn extend(&mut self, recorded: &Recorded) -> Result<bool, Broken> {
+        let tail = self.tails.entry(recorded.stream).or_default();
+        if recorded.revision != tail.revision.next() {
+            let (stream, known) = (recorded.stream, tail.revision);
+            return Err(Broken::Revision { stream, known, found: recorded.revision, at: recorded.sequence });
+        }
+        if recorded.record.prev != tail.digest {
+            return Err(Broken::Chain { stream: recorded.stream, at: recorded.sequence });
+        }
+        *tail = Tail { revision: recorded.revision, digest: Some(recorded.digest) };
+        Ok(recorded.record.events().iter().any(ends_its_stream))
+    }
+
+    fn evolve(&mut self, stream: StreamId, event: &Event, at: DateTime<Utc>) {
+        match event {
+            Event::Server(event) => self.server.evolve(event),
+            Event::Node(event) => {
+                let node = Node::after(event, at);
+                self.nodes.insert(node.id, node);
+            }
+            Event::Project(event) => project::evolve(&mut self.projects, ProjectId(stream.id), event, at),
+            Event::Profile(event) => profile::evolve(&mut self.profiles, ProfileId(stream.id), event, at),
+            Event::Network(event) => network::evolve(&mut self.networks, NetworkId(stream.id), event, at),
+            Event::Pool(event) => pool::evolve(&mut self.pools, PoolId(stream.id), event, at),
+            Event::Volume(event) => volume::evolve(&mut self.volumes, VolumeId(stream.id), event, at),
+            Event::Image(event) => image::evolve(&mut self.images, ImageId(stream.id), event, at),
+            Event::Instance(event) => self.evolve_instance(InstanceId(stream.id), event, at),
+            Event::Operation(event) => {
+                let id = OperationId(stream.id);
+                if let Some(operation) = Operation::begin(event, at) {
+                    self.operations.insert(id, operation);
+                } else {
+                    self.operations.remove(&id);
+                }
+            }
+            Event::Name(name::Event::Reserved { name, holder, description }) => {
+                let held = Held { holder: *holder, description: description.clone() };
+                self.names.insert(name.clone(), held);
+            }
+            Event::Name(name::Event::Released { name }) => {
+                self.names.remove(name);
+            }
+        }
+    }
+
+    fn evolve_instance(&mut self, id: InstanceId, event: &instance::Event, at: DateTime<Utc>) {
+        match event {
+            instance::Event::Created(created) => {
+                self.instances.insert(id, Instance::born(id, created, at));
+            }
+            instance::Event::Deleted => {
+                self.instances.remove(&id);
+            }
+            _ => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.evolve(event, at);
+                }
+            }
+        }
+    }
+
+    /// Who holds a name.
+    #[must_use]
+    pub fn holder(&self, kind: NameKind, scope: impl Into<uuid::Uuid>, name: &str) -> Option<&Held> {
+        self.names.get(&Name::new(kind, scope, name))
+    }
+
+    /// All names of one kind in one scope, with their holders, in order.
+    pub fn held(&self, kind: NameKind, scope: impl Into<uuid::Uuid>) -> impl Iterator<Item = (&str, &Held)> {
+        let scope = scope.into();
+        let names = self.names.range(Name::new(kind, scope, "")..);
+        names
+            .take_while(move |(name, _)| name.kind == kind && name.scope == scope)
+            .map(|(name, held)| (name.name.as_str(), held))
+    }
+
+    /// # Errors
+    /// When there is no project of that name.
+    pub fn project(&self, name: &str) -> Result<&Project, Rejection> {
+        let held = self.holder(NameKind::Project, uuid::Uuid::nil(), name);
+        held.and_then(|held| self.projects.get(&ProjectId(held.holder))).ok_or_else(|| missing(Noun::Project, name))
+    }
+
+    /// # Errors
+    /// When there is no project or no instance of that name.
+    pub fn instance(&self, project: &str, name: &str) -> Result<&Instance, Rejection> {
+        let scope = self.project(project)?.id;
+        let held = self.holder(NameKind::Instance, scope, name);
+        held.and_then(|held| self.instances.get(&InstanceId(held.holder))).ok_or_else(|| missing(Noun::Instance, name))
+    }
+
+    /// # Errors
+    /// When there is no pool of that name.
+    pub fn pool(&self, name: &str) -> Result<&Pool, Rejection> {
+        let held = self.holder(NameKind::Pool, uuid::Uuid::nil(), name);
+        held.and_then(|held| self.pools.get(&PoolId(held.holder))).ok_or_else(|| missing(Noun::Pool, name))
+    }
+
+    /// Networks belong to a project that has the feature, else to the default project.
+    ///
+    /// # Errors
+    /// When there is no project or no network of that name.
+    pub fn network(&self, project: &str, name: &str) -> Result<&Network, Rejection> {
+        let scope = self.project(project)?.networks_in();
+        let held = self.holder(NameKind::Network, scope, name);
+        held.and_then(|held| self.networks.get(&NetworkId(held.holder))).ok_or_else(|| missing(Noun::Network, name))
+    }
+
+    /// Profiles belong to a project that has the feature, else to the default project.
+    ///
+    /// # Errors
+    /// When there is no project or no profile of that name.
+    pub fn profile(&self, project: &str, name: &str) -> Result<&Profile, Rejection> {
+        let scope = self.project(project)?.profiles_in();
+        self.profile_in(scope, name)
+    }
+
+    /// # Errors
+    /// When the project has no profile of that name.
+    pub fn profile_in(&self, scope: ProjectId, name: &str) -> Result<&Profile, Rejection> {
+        let held = self.holder(NameKind::Profile, scope, name);
+        held.and_then(|held| self.profiles.get(&ProfileId(held.holder))).ok_or_else(|| missing(Noun::Profile, name))
+    }
+
+    /// An image by fingerprint, by the unambiguous beginning of one, or by alias.
+    ///
+    /// # Errors
+    /// When there is none, or more than one begins like that.
+    pub fn image(&self, project: &str, reference: &str) -> Result<&Image, Rejection> {
+        let scope = self.project(project)?.images_in();
+        if let Some(held) = self.holder(NameKind::ImageAlias, scope, reference) {
+            return self.images.get(&ImageId(held.holder)).ok_or_else(|| missing(Noun::Image, reference));
+        }
+        let begins = |image: &&Image| image.project == scope && image.facts.fingerprint.as_str().starts_with(reference);
+        let mut found = self.images.values().filter(begins).take(2);
+        match (found.next(), found.next()) {
+            (Some(image), None) if reference.len() >= 4 => Ok(image),
+            (Some(_), Some(_)) if reference.len() >= 4 => {
+                Err(Rejection::Invalid(format!("More than one image matches \"{reference}\": give more of its fingerprint")))
+            }
+            _ => Err(missing(Noun::Image, reference)),
+        }
+    }
+
+    /// # Errors
+    /// When the pool or the volume is not there.
+    pub fn volume(&self, pool: &str, name: &str) -> Result<&Volume, Rejection> {
+        let scope = self.pool(pool)?.id;
+        let held = self.holder(NameKind::Volume, scope, name);
+        held.and_then(|held| self.volumes.get(&VolumeId(held.holder))).ok_or_else(|| missing(Noun::Volume, name))
+    }
+}
+
+/// The rejection for what is not there.
+#[must_use]
+pub fn missing(noun: Noun, name: &str) -> Rejection {
+    Rejection::NotFound { noun, name: name.to_owned() }
+}
+
+/// Whether nothing can follow in the event's stream. Names come back, so theirs never end.
+fn ends_its_stream(event: &Event) -> bool {
+    match event {
+        Event::Instance(event) => matches!(event, instance::Event::Deleted),
+        Event::Operation(event) => !matches!(event, crate::operation::Event::Accepted { .. }),
+        Event::Network(event) => matches!(event, network::Event::Deleted),
+        Event::Pool(event) => matches!(event, pool::Event::Deleted),
+        Event::Volume(event) => matches!(event, volume::Event::Deleted),
+        Event::Project(event) => matches!(event, project::Event::Deleted),
+        Event::Profile(event) => matches!(event, profile::Event::Deleted),
+        // An image's id follows from its fingerprint, so it may come back.
+        Event::Image(_) | Event::Name(_) | Event::Server(_) | Event::Node(_) => false,
+    }
+}
