@@ -32,7 +32,10 @@ mod tests {
 
     #[test]
     fn a_new_owner_overtakes_every_generation_of_the_old_one() {
-        let at = |epoch, generation| Incarnation { epoch: Epoch(epoch), generation: Generation(generation) };
+        let at = |epoch, generation| Incarnation {
+            epoch: Epoch(epoch),
+            generation: Generation(generation),
+        };
         assert_eq!(judge(at(0, 1), None), Verdict::Perform);
         assert_eq!(judge(at(0, 2), Some(at(0, 1))), Verdict::Perform);
         assert_eq!(judge(at(0, 2), Some(at(0, 2))), Verdict::Answer);

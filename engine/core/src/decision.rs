@@ -5,11 +5,13 @@ use uuid::Uuid;
 
 use crate::{
     event::Event,
-    ids::{CommitId, NodeId, OperationId, ProjectId, StreamId, TaskId},
+    ids::{CommitId, NodeId, OperationId, ProjectId, Revision, StreamId, TaskId},
     operation::{self, Class, Gain, Resource, Verb},
     record::Actor,
+    rejection::Rejection,
     spec::Incarnation,
     task::{Subject, Task, Work},
+    world::World,
 };
 
 /// Everything about a command that is not in the command: who, when, and under which ids.
@@ -73,7 +75,13 @@ impl Decision {
     }
 
     /// Begins the context's operation.
-    pub fn accept(&mut self, project: ProjectId, verb: Verb, class: Class, resources: Vec<Resource>) {
+    pub fn accept(
+        &mut self,
+        project: ProjectId,
+        verb: Verb,
+        class: Class,
+        resources: Vec<Resource>,
+    ) {
         self.accept_command(project, verb, class, resources, Vec::new());
     }
 
@@ -122,5 +130,21 @@ impl Decision {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.tasks.is_empty()
+    }
+}
+
+/// Refuses if somebody else changed the aggregate since it was read.
+///
+/// # Errors
+/// [`Rejection::Stale`].
+pub fn check_revision(
+    world: &World,
+    stream: StreamId,
+    expected: Option<Revision>,
+) -> Result<(), Rejection> {
+    let actual = world.tail(stream).revision;
+    match expected.filter(|expected| *expected != actual) {
+        Some(expected) => Err(Rejection::Stale { wanted: expected.0, actual: actual.0 }),
+        None => Ok(()),
     }
 }

@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image, instance, name, network, node, operation, pool, profile, project, server, volume};
+use crate::{
+    image, instance, name, network, node, operation, pool, profile, project, server, volume,
+};
 
 macro_rules! events {
     ($($variant:ident($path:path) = $noun:literal,)*) => {

@@ -8,6 +8,28 @@
 //! socket, or waits. Times, ids and choices arrive as arguments, so that replay is exact.
 
 pub mod address;
+pub mod agent;
+pub mod command;
+pub mod config;
+pub mod decision;
+pub mod event;
 pub mod ids;
+pub mod image;
+pub mod instance;
+pub mod name;
+pub mod network;
+pub mod node;
+pub mod operation;
+pub mod pool;
 pub mod port;
+pub mod profile;
+pub mod project;
+pub mod record;
+pub mod rejection;
+pub mod resource;
+pub mod server;
+pub mod session;
 pub mod spec;
+pub mod task;
+pub mod volume;
+pub mod world;

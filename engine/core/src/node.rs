@@ -16,6 +16,8 @@ pub struct Node {
     pub id: NodeId,
     pub name: String,
     pub architecture: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
     /// Of its last start.
     pub boot: Uuid,
     pub started_at: DateTime<Utc>,
@@ -30,6 +32,8 @@ pub enum Event {
         name: String,
         /// e.g. `x86_64`.
         architecture: String,
+        cpus: u32,
+        memory_bytes: u64,
         /// Changes when the machine is rebooted.
         boot: Uuid,
         version: String,
@@ -55,13 +59,17 @@ impl Node {
     #[must_use]
     pub fn after(event: &Event, at: DateTime<Utc>) -> Self {
         match event {
-            Event::Started { node, name, architecture, boot, version: _ } => Self {
-                id: *node,
-                name: name.clone(),
-                architecture: architecture.clone(),
-                boot: *boot,
-                started_at: at,
-            },
+            Event::Started { node, name, architecture, cpus, memory_bytes, boot, version: _ } => {
+                Self {
+                    id: *node,
+                    name: name.clone(),
+                    architecture: architecture.clone(),
+                    cpus: *cpus,
+                    memory_bytes: *memory_bytes,
+                    boot: *boot,
+                    started_at: at,
+                }
+            }
         }
     }
 }
@@ -72,6 +80,8 @@ pub struct Start {
     pub node: NodeId,
     pub name: String,
     pub architecture: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
     pub boot: Uuid,
     pub version: String,
 }
@@ -86,6 +96,8 @@ pub fn start(_world: &World, context: &Context, start: &Start) -> Result<Decisio
             node: start.node,
             name: start.name.clone(),
             architecture: start.architecture.clone(),
+            cpus: start.cpus,
+            memory_bytes: start.memory_bytes,
             boot: start.boot,
             version: start.version.clone(),
         },

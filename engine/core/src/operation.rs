@@ -79,7 +79,9 @@ impl Verb {
     #[must_use]
     pub const fn action(self) -> &'static str {
         match self {
-            Self::CreateInstance | Self::CreatePool | Self::CreateNetwork | Self::CreateVolume => "create",
+            Self::CreateInstance | Self::CreatePool | Self::CreateNetwork | Self::CreateVolume => {
+                "create"
+            }
             Self::StartInstance => "start",
             Self::StopInstance => "stop",
             Self::RestartInstance => "restart",

@@ -133,7 +133,9 @@ pub struct Recorded {
 
 /// An event that this version cannot read. A reader stops here: skipping it would be a lie.
 #[derive(Debug, thiserror::Error)]
-#[error("record {sequence} ({stream}, revision {revision}) was written by another version: {cause}")]
+#[error(
+    "record {sequence} ({stream}, revision {revision}) was written by another version: {cause}"
+)]
 pub struct Undecodable {
     pub sequence: Sequence,
     pub stream: StreamId,

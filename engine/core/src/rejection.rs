@@ -128,8 +128,12 @@ impl Rejection {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotFound { noun, name } => Some(format!("no \"{name}\" here; see: {}", noun.list_command())),
-            Self::AlreadyExists { noun, .. } => Some(format!("choose another name; see: {}", noun.list_command())),
+            Self::NotFound { noun, name } => {
+                Some(format!("no \"{name}\" here; see: {}", noun.list_command()))
+            }
+            Self::AlreadyExists { noun, .. } => {
+                Some(format!("choose another name; see: {}", noun.list_command()))
+            }
             Self::Busy { .. } => Some("wait for it or watch it: stapes op list".to_owned()),
             Self::WrongState { hint, .. } | Self::NotAllowed { hint, .. } => Some(hint.clone()),
             Self::InUse { by, .. } => Some(format!("used by: {}", by.join(", "))),

@@ -52,7 +52,11 @@ impl Server {
 ///
 /// # Errors
 /// Unknown keys and wrong values.
-pub fn configure(world: &World, context: &Context, wanted: &BTreeMap<String, String>) -> Result<Decision, Rejection> {
+pub fn configure(
+    world: &World,
+    context: &Context,
+    wanted: &BTreeMap<String, String>,
+) -> Result<Decision, Rejection> {
     config::check(config::Scope::Server, wanted)?;
     let changes = config::diff(&world.server.config, wanted);
     let mut decision = Decision::for_context(context);

@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{Fingerprint, InstanceId, NetworkId, NodeId, OperationId, PoolId, SnapshotId, TaskId, VolumeId},
+    ids::{
+        Fingerprint, InstanceId, NetworkId, NodeId, OperationId, PoolId, SnapshotId, TaskId,
+        VolumeId,
+    },
     port::{
         DriverError,
         guest::{ExitCause, Exited, Running},
@@ -44,30 +47,72 @@ pub enum Subject {
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     /// Make an instance's root volume (unpacking its image first) and take its interfaces into the plan.
-    CreateRoot { pool: PoolId, source: RootSource, quota_bytes: Option<u64>, reservations: Vec<Reservation> },
+    CreateRoot {
+        pool: PoolId,
+        source: RootSource,
+        quota_bytes: Option<u64>,
+        reservations: Vec<Reservation>,
+    },
     /// Replace the root volume's content; the guest does not run.
-    ReplaceRoot { pool: PoolId, source: RootSource, quota_bytes: Option<u64> },
-    Start { spec: Box<GuestSpec>, reservations: Vec<Reservation> },
-    Stop { force: bool, timeout: Duration },
+    ReplaceRoot {
+        pool: PoolId,
+        source: RootSource,
+        quota_bytes: Option<u64>,
+    },
+    Start {
+        spec: Box<GuestSpec>,
+        reservations: Vec<Reservation>,
+    },
+    Stop {
+        force: bool,
+        timeout: Duration,
+    },
     Freeze,
     Unfreeze,
     /// Of the root volume, and of the guest if it runs.
-    SetLimits { pool: PoolId, limits: Limits },
+    SetLimits {
+        pool: PoolId,
+        limits: Limits,
+    },
     /// The instance's interfaces in the address plan, from now on.
-    Reserve { reservations: Vec<Reservation> },
-    CreateSnapshot { pool: PoolId, snapshot: SnapshotId },
-    DeleteSnapshot { pool: PoolId, snapshot: SnapshotId },
-    RestoreSnapshot { pool: PoolId, snapshot: SnapshotId },
+    Reserve {
+        reservations: Vec<Reservation>,
+    },
+    CreateSnapshot {
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
+    DeleteSnapshot {
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
+    RestoreSnapshot {
+        pool: PoolId,
+        snapshot: SnapshotId,
+    },
     /// Stop the guest if it runs, and remove all that it has on this node.
-    DeleteInstance { pool: PoolId },
-    EnsurePool { spec: PoolSpec },
+    DeleteInstance {
+        pool: PoolId,
+    },
+    EnsurePool {
+        spec: PoolSpec,
+    },
     RemovePool,
-    EnsureNetwork { spec: NetworkSpec },
+    EnsureNetwork {
+        spec: NetworkSpec,
+    },
     RemoveNetwork,
-    CreateVolume { pool: PoolId, quota_bytes: Option<u64> },
-    DeleteVolume { pool: PoolId },
+    CreateVolume {
+        pool: PoolId,
+        quota_bytes: Option<u64>,
+    },
+    DeleteVolume {
+        pool: PoolId,
+    },
     /// Remove the image's files and what was unpacked of it in these pools.
-    RemoveImage { pools: Vec<PoolId> },
+    RemoveImage {
+        pools: Vec<PoolId>,
+    },
 }
 
 /// A node's answer to a task, or what it saw without being asked. Becomes a fact only by a decision.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::Event,
     ids::{
-        ImageId, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProfileId, ProjectId, Revision, Sequence, StreamId,
-        StreamKind, VolumeId,
+        ImageId, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProfileId, ProjectId,
+        Revision, Sequence, StreamId, StreamKind, VolumeId,
     },
     image::{self, Image},
     instance::{self, Instance},
@@ -82,7 +82,8 @@ impl World {
         if recorded.sequence != self.sequence.next() {
             return Err(Broken::Gap { known: self.sequence, found: recorded.sequence });
         }
-        let over = if recorded.stream.kind == StreamKind::Task { false } else { self.extend(recorded)? };
+        let over =
+            if recorded.stream.kind == StreamKind::Task { false } else { self.extend(recorded)? };
         self.sequence = recorded.sequence;
         for event in recorded.record.events() {
             self.evolve(recorded.stream, event, recorded.record.time);
@@ -98,7 +99,12 @@ impl World {
         let tail = self.tails.entry(recorded.stream).or_default();
         if recorded.revision != tail.revision.next() {
             let (stream, known) = (recorded.stream, tail.revision);
-            return Err(Broken::Revision { stream, known, found: recorded.revision, at: recorded.sequence });
+            return Err(Broken::Revision {
+                stream,
+                known,
+                found: recorded.revision,
+                at: recorded.sequence,
+            });
         }
         if recorded.record.prev != tail.digest {
             return Err(Broken::Chain { stream: recorded.stream, at: recorded.sequence });
@@ -114,11 +120,19 @@ impl World {
                 let node = Node::after(event, at);
                 self.nodes.insert(node.id, node);
             }
-            Event::Project(event) => project::evolve(&mut self.projects, ProjectId(stream.id), event, at),
-            Event::Profile(event) => profile::evolve(&mut self.profiles, ProfileId(stream.id), event, at),
-            Event::Network(event) => network::evolve(&mut self.networks, NetworkId(stream.id), event, at),
+            Event::Project(event) => {
+                project::evolve(&mut self.projects, ProjectId(stream.id), event, at)
+            }
+            Event::Profile(event) => {
+                profile::evolve(&mut self.profiles, ProfileId(stream.id), event, at)
+            }
+            Event::Network(event) => {
+                network::evolve(&mut self.networks, NetworkId(stream.id), event, at)
+            }
             Event::Pool(event) => pool::evolve(&mut self.pools, PoolId(stream.id), event, at),
-            Event::Volume(event) => volume::evolve(&mut self.volumes, VolumeId(stream.id), event, at),
+            Event::Volume(event) => {
+                volume::evolve(&mut self.volumes, VolumeId(stream.id), event, at)
+            }
             Event::Image(event) => image::evolve(&mut self.images, ImageId(stream.id), event, at),
             Event::Instance(event) => self.evolve_instance(InstanceId(stream.id), event, at),
             Event::Operation(event) => {
@@ -140,29 +154,32 @@ impl World {
     }
 
     fn evolve_instance(&mut self, id: InstanceId, event: &instance::Event, at: DateTime<Utc>) {
-        match event {
-            instance::Event::Created(created) => {
-                self.instances.insert(id, Instance::born(id, created, at));
-            }
-            instance::Event::Deleted => {
-                self.instances.remove(&id);
-            }
-            _ => {
-                if let Some(instance) = self.instances.get_mut(&id) {
-                    instance.evolve(event, at);
-                }
-            }
+        if let instance::Event::Created(created) = event {
+            self.instances.insert(id, Instance::born(id, created, at));
+        } else if matches!(event, instance::Event::Deleted) {
+            self.instances.remove(&id);
+        } else if let Some(instance) = self.instances.get_mut(&id) {
+            instance.evolve(event, at);
         }
     }
 
     /// Who holds a name.
     #[must_use]
-    pub fn holder(&self, kind: NameKind, scope: impl Into<uuid::Uuid>, name: &str) -> Option<&Held> {
+    pub fn holder(
+        &self,
+        kind: NameKind,
+        scope: impl Into<uuid::Uuid>,
+        name: &str,
+    ) -> Option<&Held> {
         self.names.get(&Name::new(kind, scope, name))
     }
 
     /// All names of one kind in one scope, with their holders, in order.
-    pub fn held(&self, kind: NameKind, scope: impl Into<uuid::Uuid>) -> impl Iterator<Item = (&str, &Held)> {
+    pub fn held(
+        &self,
+        kind: NameKind,
+        scope: impl Into<uuid::Uuid>,
+    ) -> impl Iterator<Item = (&str, &Held)> {
         let scope = scope.into();
         let names = self.names.range(Name::new(kind, scope, "")..);
         names
@@ -174,7 +191,8 @@ impl World {
     /// When there is no project of that name.
     pub fn project(&self, name: &str) -> Result<&Project, Rejection> {
         let held = self.holder(NameKind::Project, uuid::Uuid::nil(), name);
-        held.and_then(|held| self.projects.get(&ProjectId(held.holder))).ok_or_else(|| missing(Noun::Project, name))
+        held.and_then(|held| self.projects.get(&ProjectId(held.holder)))
+            .ok_or_else(|| missing(Noun::Project, name))
     }
 
     /// # Errors
@@ -182,14 +200,16 @@ impl World {
     pub fn instance(&self, project: &str, name: &str) -> Result<&Instance, Rejection> {
         let scope = self.project(project)?.id;
         let held = self.holder(NameKind::Instance, scope, name);
-        held.and_then(|held| self.instances.get(&InstanceId(held.holder))).ok_or_else(|| missing(Noun::Instance, name))
+        held.and_then(|held| self.instances.get(&InstanceId(held.holder)))
+            .ok_or_else(|| missing(Noun::Instance, name))
     }
 
     /// # Errors
     /// When there is no pool of that name.
     pub fn pool(&self, name: &str) -> Result<&Pool, Rejection> {
         let held = self.holder(NameKind::Pool, uuid::Uuid::nil(), name);
-        held.and_then(|held| self.pools.get(&PoolId(held.holder))).ok_or_else(|| missing(Noun::Pool, name))
+        held.and_then(|held| self.pools.get(&PoolId(held.holder)))
+            .ok_or_else(|| missing(Noun::Pool, name))
     }
 
     /// Networks belong to a project that has the feature, else to the default project.
@@ -199,7 +219,8 @@ impl World {
     pub fn network(&self, project: &str, name: &str) -> Result<&Network, Rejection> {
         let scope = self.project(project)?.networks_in();
         let held = self.holder(NameKind::Network, scope, name);
-        held.and_then(|held| self.networks.get(&NetworkId(held.holder))).ok_or_else(|| missing(Noun::Network, name))
+        held.and_then(|held| self.networks.get(&NetworkId(held.holder)))
+            .ok_or_else(|| missing(Noun::Network, name))
     }
 
     /// Profiles belong to a project that has the feature, else to the default project.
@@ -215,7 +236,8 @@ impl World {
     /// When the project has no profile of that name.
     pub fn profile_in(&self, scope: ProjectId, name: &str) -> Result<&Profile, Rejection> {
         let held = self.holder(NameKind::Profile, scope, name);
-        held.and_then(|held| self.profiles.get(&ProfileId(held.holder))).ok_or_else(|| missing(Noun::Profile, name))
+        held.and_then(|held| self.profiles.get(&ProfileId(held.holder)))
+            .ok_or_else(|| missing(Noun::Profile, name))
     }
 
     /// An image by fingerprint, by the unambiguous beginning of one, or by alias.
@@ -225,15 +247,20 @@ impl World {
     pub fn image(&self, project: &str, reference: &str) -> Result<&Image, Rejection> {
         let scope = self.project(project)?.images_in();
         if let Some(held) = self.holder(NameKind::ImageAlias, scope, reference) {
-            return self.images.get(&ImageId(held.holder)).ok_or_else(|| missing(Noun::Image, reference));
+            return self
+                .images
+                .get(&ImageId(held.holder))
+                .ok_or_else(|| missing(Noun::Image, reference));
         }
-        let begins = |image: &&Image| image.project == scope && image.facts.fingerprint.as_str().starts_with(reference);
+        let begins = |image: &&Image| {
+            image.project == scope && image.facts.fingerprint.as_str().starts_with(reference)
+        };
         let mut found = self.images.values().filter(begins).take(2);
         match (found.next(), found.next()) {
             (Some(image), None) if reference.len() >= 4 => Ok(image),
-            (Some(_), Some(_)) if reference.len() >= 4 => {
-                Err(Rejection::Invalid(format!("More than one image matches \"{reference}\": give more of its fingerprint")))
-            }
+            (Some(_), Some(_)) if reference.len() >= 4 => Err(Rejection::Invalid(format!(
+                "More than one image matches \"{reference}\": give more of its fingerprint"
+            ))),
             _ => Err(missing(Noun::Image, reference)),
         }
     }
@@ -243,7 +270,8 @@ impl World {
     pub fn volume(&self, pool: &str, name: &str) -> Result<&Volume, Rejection> {
         let scope = self.pool(pool)?.id;
         let held = self.holder(NameKind::Volume, scope, name);
-        held.and_then(|held| self.volumes.get(&VolumeId(held.holder))).ok_or_else(|| missing(Noun::Volume, name))
+        held.and_then(|held| self.volumes.get(&VolumeId(held.holder)))
+            .ok_or_else(|| missing(Noun::Volume, name))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::{rejection::Rejection, spec::MacAddress};
 pub type Device = BTreeMap<String, String>;
 pub type Devices = BTreeMap<String, Device>;
 
-const NIC_KEYS: &[&str] = &["type", "network", "nictype", "parent", "name", "hwaddr", "ipv4.address", "mtu"];
+const NIC_KEYS: &[&str] =
+    &["type", "network", "nictype", "parent", "name", "hwaddr", "ipv4.address", "mtu"];
 const DISK_KEYS: &[&str] = &["type", "path", "pool", "source", "size", "readonly", "required"];
 
 /// Devices of profiles, then the instance's own; later ones replace earlier ones of their name.
@@ -18,14 +19,35 @@ pub fn merge_devices<'a>(layers: impl IntoIterator<Item = &'a Devices>) -> Devic
     layers.into_iter().flatten().map(|(name, device)| (name.clone(), device.clone())).collect()
 }
 
+/// What must change for `current` to become `wanted`; `None` is removed.
+#[must_use]
+pub fn device_changes(current: &Devices, wanted: &Devices) -> BTreeMap<String, Option<Device>> {
+    let names = current.keys().chain(wanted.keys());
+    let changed = names.filter(|name| current.get(*name) != wanted.get(*name));
+    changed.map(|name| (name.clone(), wanted.get(name).cloned())).collect()
+}
+
+/// Makes the changes.
+pub fn apply_devices(devices: &mut Devices, changes: &BTreeMap<String, Option<Device>>) {
+    for (name, device) in changes {
+        match device {
+            Some(device) => devices.insert(name.clone(), device.clone()),
+            None => devices.remove(name),
+        };
+    }
+}
+
 /// Checks each device's type, keys and values.
 ///
 /// # Errors
 /// Names the first device that is wrong, and why.
 pub fn check_devices(devices: &Devices) -> Result<(), Rejection> {
     for (name, device) in devices {
-        check_device(name, device)
-            .map_err(|why| Rejection::Invalid(format!("Invalid devices: Device validation failed for {name:?}: {why}")))?;
+        check_device(name, device).map_err(|why| {
+            Rejection::Invalid(format!(
+                "Invalid devices: Device validation failed for {name:?}: {why}"
+            ))
+        })?;
     }
     Ok(())
 }
@@ -39,7 +61,9 @@ fn check_device(name: &str, device: &Device) -> Result<(), String> {
         Some("none") => Ok(()),
         Some("nic") => known(device, NIC_KEYS).and_then(|()| check_nic(device)),
         Some("disk") => known(device, DISK_KEYS).and_then(|()| check_disk(device)),
-        Some(other) => Err(format!("Unsupported device type {other:?}; supported are nic, disk and none")),
+        Some(other) => {
+            Err(format!("Unsupported device type {other:?}; supported are nic, disk and none"))
+        }
         None => Err("Missing device type".to_owned()),
     }
 }
@@ -54,7 +78,9 @@ fn known(device: &Device, keys: &[&str]) -> Result<(), String> {
 
 fn check_nic(device: &Device) -> Result<(), String> {
     let set = |key: &str| device.get(key).filter(|value| !value.is_empty());
-    if set("network").is_none() && !(set("nictype").is_some_and(|kind| kind == "bridged") && set("parent").is_some()) {
+    if set("network").is_none()
+        && !(set("nictype").is_some_and(|kind| kind == "bridged") && set("parent").is_some())
+    {
         return Err("a nic has a network=NAME, or nictype=bridged and parent=NAME".to_owned());
     }
     if let Some(mac) = set("hwaddr") {
@@ -67,7 +93,9 @@ fn check_nic(device: &Device) -> Result<(), String> {
         }
     }
     if let Some(address) = set("ipv4.address") {
-        address.parse::<std::net::Ipv4Addr>().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
+        address
+            .parse::<std::net::Ipv4Addr>()
+            .map_err(|_| format!("{address:?} is not an IPv4 address"))?;
     }
     Ok(())
 }
@@ -75,7 +103,10 @@ fn check_nic(device: &Device) -> Result<(), String> {
 fn check_disk(device: &Device) -> Result<(), String> {
     let set = |key: &str| device.get(key).filter(|value| !value.is_empty());
     let path = set("path").ok_or("a disk has a path inside the instance")?;
-    if !Path::new(path).is_absolute() || path.contains('\0') || path.split('/').any(|part| part == "..") {
+    if !Path::new(path).is_absolute()
+        || path.contains('\0')
+        || path.split('/').any(|part| part == "..")
+    {
         return Err(format!("path {path:?} is not absolute, or climbs with .."));
     }
     if let Some(size) = set("size") {
@@ -88,7 +119,9 @@ fn check_disk(device: &Device) -> Result<(), String> {
         };
     }
     match (set("pool"), set("source")) {
-        (_, None) => Err("a disk has a source: a path of the host, or a volume of its pool".to_owned()),
+        (_, None) => {
+            Err("a disk has a source: a path of the host, or a volume of its pool".to_owned())
+        }
         (None, Some(source)) if !Path::new(source).is_absolute() => {
             Err(format!("source {source:?} is neither an absolute path nor has a pool"))
         }
@@ -119,13 +152,17 @@ mod tests {
             let error = check_device("d", &device(pairs)).unwrap_err();
             assert!(error.contains(word), "{pairs:?}: {error}");
         }
-        check_device("root", &device(&[("type", "disk"), ("path", "/"), ("pool", "default")])).unwrap();
+        check_device("root", &device(&[("type", "disk"), ("path", "/"), ("pool", "default")]))
+            .unwrap();
         check_device("eth0", &device(&[("type", "nic"), ("network", "br0")])).unwrap();
     }
 
     #[test]
     fn later_layers_replace_devices_by_name() {
-        let profile = Devices::from([("a".into(), device(&[("type", "nic")])), ("b".into(), device(&[("type", "disk")]))]);
+        let profile = Devices::from([
+            ("a".into(), device(&[("type", "nic")])),
+            ("b".into(), device(&[("type", "disk")])),
+        ]);
         let own = Devices::from([("a".into(), device(&[("type", "none")]))]);
         let merged = merge_devices([&profile, &own]);
         assert_eq!(merged["a"]["type"], "none");

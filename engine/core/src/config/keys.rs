@@ -53,12 +53,19 @@ fn subnet<A: std::str::FromStr>(text: &str, bits: u8) -> Result<(), String> {
         return Ok(());
     }
     let valid = text.split_once('/').is_some_and(|(address, prefix)| {
-        address.parse::<A>().is_ok() && prefix.parse::<u8>().is_ok_and(|prefix| (1..=bits).contains(&prefix))
+        address.parse::<A>().is_ok()
+            && prefix.parse::<u8>().is_ok_and(|prefix| (1..=bits).contains(&prefix))
     });
-    if valid { Ok(()) } else { Err("an address with its prefix length, as in 10.0.3.1/24, or auto, or none".to_owned()) }
+    if valid {
+        Ok(())
+    } else {
+        Err("an address with its prefix length, as in 10.0.3.1/24, or auto, or none".to_owned())
+    }
 }
 
-use Check::{CpuAllowance, CpuCount, Listen, Mac, Memory, Number, OneOf, Size, Subnet4, Subnet6, Text, Truth};
+use Check::{
+    CpuAllowance, CpuCount, Listen, Mac, Memory, Number, OneOf, Size, Subnet4, Subnet6, Text, Truth,
+};
 
 /// Keys of instances and of profiles.
 const INSTANCE: &[(&str, Check)] = &[
@@ -132,10 +139,15 @@ const NETWORK: &[(&str, Check)] = &[
     ("ipv6.nat", Truth),
 ];
 
-const POOL: &[(&str, Check)] =
-    &[("size", Size), ("source", Text), ("volatile.initial_source", Text), ("btrfs.mount_options", Text)];
+const POOL: &[(&str, Check)] = &[
+    ("size", Size),
+    ("source", Text),
+    ("volatile.initial_source", Text),
+    ("btrfs.mount_options", Text),
+];
 
-const VOLUME: &[(&str, Check)] = &[("size", Size), ("security.shifted", Truth), ("security.unmapped", Truth)];
+const VOLUME: &[(&str, Check)] =
+    &[("size", Size), ("security.shifted", Truth), ("security.unmapped", Truth)];
 
 pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
     if key.strip_prefix("user.").is_some_and(|rest| !rest.is_empty()) {
@@ -149,7 +161,9 @@ pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
         Scope::Pool => POOL,
         Scope::Volume => VOLUME,
     };
-    let listed = |table: &[(&str, Check)]| table.iter().find(|(known, _)| *known == key).map(|(_, check)| *check);
+    let listed = |table: &[(&str, Check)]| {
+        table.iter().find(|(known, _)| *known == key).map(|(_, check)| *check)
+    };
     listed(table).or_else(|| match scope {
         Scope::Instance => open_ended(key).or_else(|| listed(VOLATILE)).or_else(|| interface(key)),
         Scope::Profile => open_ended(key),
@@ -159,8 +173,14 @@ pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
 
 fn open_ended(key: &str) -> Option<Check> {
     let named = |prefix: &str| key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
-    let variable = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte != b'=' && byte.is_ascii_graphic());
-    if named("image.") || key.strip_prefix("environment.").is_some_and(variable) { Some(Text) } else { None }
+    let variable = |rest: &str| {
+        !rest.is_empty() && rest.bytes().all(|byte| byte != b'=' && byte.is_ascii_graphic())
+    };
+    if named("image.") || key.strip_prefix("environment.").is_some_and(variable) {
+        Some(Text)
+    } else {
+        None
+    }
 }
 
 /// `volatile.DEVICE.hwaddr` and its like.

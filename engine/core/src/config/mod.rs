@@ -11,7 +11,7 @@ mod device;
 mod keys;
 mod value;
 
-pub use device::{Device, Devices, check_devices, merge_devices};
+pub use device::{Device, Devices, apply_devices, check_devices, device_changes, merge_devices};
 pub use value::{bytes, cpu, memory};
 
 pub type Config = BTreeMap<String, String>;
@@ -44,7 +44,8 @@ pub fn check(scope: Scope, config: &Config) -> Result<(), Rejection> {
         return Err(Rejection::Invalid(format!("Invalid config: more than {KEYS_MAX} keys")));
     }
     for (key, value) in config {
-        check_key(scope, key, value).map_err(|why| Rejection::Invalid(format!("Invalid config: {why}")))?;
+        check_key(scope, key, value)
+            .map_err(|why| Rejection::Invalid(format!("Invalid config: {why}")))?;
     }
     Ok(())
 }
@@ -56,7 +57,8 @@ fn check_key(scope: Scope, key: &str, value: &str) -> Result<(), String> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(format!("Value of {key:?} is longer than {VALUE_BYTES_MAX} bytes"));
     }
-    let check = keys::find(scope, key).ok_or_else(|| format!("Unknown configuration key: {key:?}"))?;
+    let check =
+        keys::find(scope, key).ok_or_else(|| format!("Unknown configuration key: {key:?}"))?;
     if value.is_empty() {
         return Ok(());
     }
@@ -81,9 +83,12 @@ pub fn is_secret(key: &str) -> bool {
 /// What must change for `current` to become `wanted`. An empty value is an unset one.
 #[must_use]
 pub fn diff(current: &Config, wanted: &Config) -> Changes {
-    let set = |config: &Config, key: &str| config.get(key).filter(|value| !value.is_empty()).cloned();
+    let set =
+        |config: &Config, key: &str| config.get(key).filter(|value| !value.is_empty()).cloned();
     let keys = current.keys().chain(wanted.keys());
-    keys.filter(|key| set(current, key) != set(wanted, key)).map(|key| (key.clone(), set(wanted, key))).collect()
+    keys.filter(|key| set(current, key) != set(wanted, key))
+        .map(|key| (key.clone(), set(wanted, key)))
+        .collect()
 }
 
 /// Makes the changes.

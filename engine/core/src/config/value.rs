@@ -27,7 +27,8 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "PiB" => 1 << 50,
         _ => return Err("a size is a number with a unit, as in 512MiB or 10GiB".to_owned()),
     };
-    let whole = |number: &str| number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    let whole =
+        |number: &str| number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
     let size = match number.split_once('.') {
         None => whole(number),
         Some((integer, fraction)) => fractional(whole(integer), fraction, factor),
@@ -37,7 +38,8 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 
 fn fractional(integer: Option<u64>, fraction: &str, factor: u64) -> Option<u64> {
     let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 6)?;
-    let parts = u128::from(fraction.parse::<u64>().ok()?) * u128::from(factor) / u128::from(10_u64.pow(digits));
+    let parts = u128::from(fraction.parse::<u64>().ok()?) * u128::from(factor)
+        / u128::from(10_u64.pow(digits));
     integer?.checked_add(u64::try_from(parts).ok()?)
 }
 
@@ -55,7 +57,9 @@ pub(super) fn truth(text: &str) -> Option<bool> {
 /// # Errors
 /// What is wrong with it.
 pub fn memory(config: &Config, host_bytes: u64) -> Result<Option<u64>, String> {
-    let Some(text) = config.get("limits.memory").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = config.get("limits.memory").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     match text.strip_suffix('%') {
         Some(percent) => Ok(Some(host_bytes / 100 * u64::from(percentage(percent)?))),
         None => bytes(text).map(Some),
@@ -88,10 +92,12 @@ pub(super) fn count_of(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn allowance_of(text: &str) -> Result<CpuLimit, String> {
-    let wrong = || "time in a period, as in 25ms/100ms; a share in percent is not supported".to_owned();
+    let wrong =
+        || "time in a period, as in 25ms/100ms; a share in percent is not supported".to_owned();
     let (quota, period) = text.split_once('/').ok_or_else(wrong)?;
     let micros = |text: &str| text.strip_suffix("ms")?.parse::<u64>().ok()?.checked_mul(1000);
-    let (quota_us, period_us) = (micros(quota).ok_or_else(wrong)?, micros(period).ok_or_else(wrong)?);
+    let (quota_us, period_us) =
+        (micros(quota).ok_or_else(wrong)?, micros(period).ok_or_else(wrong)?);
     if !(1_000..=1_000_000).contains(&period_us) || quota_us < 1_000 {
         return Err("the period is from 1ms to 1000ms and the time at least 1ms".to_owned());
     }
@@ -104,19 +110,31 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, size) in [("0", 0), ("4096", 4096), ("512MiB", 512 << 20), ("1.5GiB", 3 << 29), ("10GB", 10_000_000_000)] {
+        for (text, size) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("512MiB", 512 << 20),
+            ("1.5GiB", 3 << 29),
+            ("10GB", 10_000_000_000),
+        ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
-        for text in ["", "MiB", "-1", "1.MiBB", "99999999999PiB", "1.1234567GiB", "1..2GiB", "ten"] {
+        for text in ["", "MiB", "-1", "1.MiBB", "99999999999PiB", "1.1234567GiB", "1..2GiB", "ten"]
+        {
             assert!(bytes(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn an_allowance_wins_over_a_count() {
-        let config = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Config>();
+        let config = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<Config>()
+        };
         assert_eq!(cpu(&config(&[])), Ok(None));
-        assert_eq!(cpu(&config(&[("limits.cpu", "2")])), Ok(Some(CpuLimit { quota_us: 200_000, period_us: 100_000 })));
+        assert_eq!(
+            cpu(&config(&[("limits.cpu", "2")])),
+            Ok(Some(CpuLimit { quota_us: 200_000, period_us: 100_000 }))
+        );
         let both = config(&[("limits.cpu", "2"), ("limits.cpu.allowance", "10ms/50ms")]);
         assert_eq!(cpu(&both), Ok(Some(CpuLimit { quota_us: 10_000, period_us: 50_000 })));
         assert!(cpu(&config(&[("limits.cpu", "0-3")])).is_err());

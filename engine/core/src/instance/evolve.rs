@@ -9,8 +9,10 @@ impl Instance {
     /// The instance that an [`Event::Created`] makes.
     #[must_use]
     pub fn born(id: InstanceId, created: &Created, at: DateTime<Utc>) -> Self {
-        let Created { name, project, node, kind, architecture, ephemeral, description, .. } = created.clone();
-        let Created { config, devices, profiles, image, pool, idmap, leases, snapshots, .. } = created.clone();
+        let Created { name, project, node, kind, architecture, ephemeral, description, .. } =
+            created.clone();
+        let Created { config, devices, profiles, image, pool, idmap, leases, snapshots, .. } =
+            created.clone();
         Self {
             id,
             name,
@@ -48,7 +50,12 @@ impl Instance {
                     overtaken
                 });
                 self.incarnation.generation = *generation;
-                self.job = Some(Job { verb: *verb, operation: *operation, overtaken, steps: steps.clone() });
+                self.job = Some(Job {
+                    verb: *verb,
+                    operation: *operation,
+                    overtaken,
+                    steps: steps.clone(),
+                });
             }
             Event::Continued { generation } => self.incarnation.generation = *generation,
             Event::Failed { .. } => self.job = None,
@@ -73,7 +80,9 @@ impl Instance {
             Event::Frozen => self.freeze(true),
             Event::Unfrozen => self.freeze(false),
             Event::LimitsApplied => self.step_done(|step| matches!(step, Step::ApplyLimits)),
-            Event::ReservationsApplied => self.step_done(|step| matches!(step, Step::ApplyReservations)),
+            Event::ReservationsApplied => {
+                self.step_done(|step| matches!(step, Step::ApplyReservations))
+            }
             Event::Reconfigured(change) => self.reconfigured(change),
             Event::Renamed { to, .. } => self.name.clone_from(to),
             Event::SnapshotTaken { name, snapshot, expires_at } => {
@@ -88,7 +97,8 @@ impl Instance {
                     image: self.image.clone(),
                     last_started_at: self.last_started_at,
                 };
-                self.snapshots.insert(name.clone(), taken);
+                // A copy's snapshots are there from the beginning, as they were at the source.
+                self.snapshots.entry(name.clone()).or_insert(taken);
                 self.step_done(|step| matches!(step, Step::TakeSnapshot { .. }));
             }
             Event::SnapshotDeleted { name } => {
@@ -120,19 +130,17 @@ impl Instance {
 
     fn freeze(&mut self, frozen: bool) {
         if let Status::Running { pid, since } | Status::Frozen { pid, since } = self.status {
-            self.status = if frozen { Status::Frozen { pid, since } } else { Status::Running { pid, since } };
+            self.status =
+                if frozen { Status::Frozen { pid, since } } else { Status::Running { pid, since } };
         }
-        self.step_done(|step| matches!((step, frozen), (Step::Freeze, true) | (Step::Unfreeze, false)));
+        self.step_done(|step| {
+            matches!((step, frozen), (Step::Freeze, true) | (Step::Unfreeze, false))
+        });
     }
 
     fn reconfigured(&mut self, change: &Reconfigured) {
         config::apply(&mut self.config, &change.config);
-        for (name, device) in &change.devices {
-            match device {
-                Some(device) => self.devices.insert(name.clone(), device.clone()),
-                None => self.devices.remove(name),
-            };
-        }
+        config::apply_devices(&mut self.devices, &change.devices);
         for (name, lease) in &change.leases {
             match lease {
                 Some(lease) => self.leases.insert(name.clone(), lease.clone()),

@@ -20,7 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Changes, Config, Device, Devices},
-    ids::{Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProjectId, SnapshotId},
+    ids::{
+        Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId,
+        ProjectId, SnapshotId,
+    },
     operation::Verb,
     port::guest::ExitCause,
     port::image::ImageKind,
@@ -40,8 +43,11 @@ mod tests;
 pub use create::{Create, Source, create};
 pub use observe::{observe_adopted, observe_exit, report};
 pub use reconfigure::{Reconfigure, reconfigure, rename};
-pub use request::{Target, autostart, delete, freeze, rebuild, restart, restore, start, stop, unfreeze};
+pub use request::{
+    Target, autostart, delete, freeze, rebuild, restart, restore, start, stop, unfreeze,
+};
 pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
+pub use specify::Expanded;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
@@ -80,8 +86,14 @@ pub enum Status {
     /// There is no root volume yet.
     Creating,
     Stopped,
-    Running { pid: i32, since: DateTime<Utc> },
-    Frozen { pid: i32, since: DateTime<Utc> },
+    Running {
+        pid: i32,
+        since: DateTime<Utc>,
+    },
+    Frozen {
+        pid: i32,
+        since: DateTime<Utc>,
+    },
 }
 
 impl Status {

@@ -1,0 +1,316 @@
+//! Creating an instance: from an image, as a copy of another, or empty.
+//!
+//! The name, the addresses and the range of host ids are reserved in the same commit, so the log
+//! itself refuses a second holder. If the node fails to make the root volume, everything is undone.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Created, Event, Instance, Snapshot, Step,
+    request::{append_job, assigned, image_of, name_of},
+    specify::{self, Lessee},
+};
+use crate::{
+    address::is_dns_label,
+    config::{self, Config, Devices},
+    decision::{Context, Decision},
+    ids::{Fingerprint, InstanceId, NodeId, PoolId, SnapshotId, VolumeId},
+    name::{self, Name, NameKind},
+    operation::{Class, Resource, ResourceKind, Verb},
+    port::image::ImageKind,
+    project::Project,
+    rejection::{Noun, Rejection},
+    spec::{IdMap, RootSource},
+    world::{World, missing},
+};
+
+/// The first host id that guests are given, and how many each.
+const IDMAP_FIRST: u32 = 1_000_000;
+const IDMAP_SIZE: u32 = 65_536;
+const IDMAP_SLOTS: u32 = 15_258;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    pub project: String,
+    pub name: String,
+    pub kind: ImageKind,
+    pub ephemeral: bool,
+    pub description: String,
+    pub config: Config,
+    pub devices: Devices,
+    /// `None`: as the image or the copied instance says, else `default`.
+    pub profiles: Option<Vec<String>>,
+    pub source: Source,
+    pub start: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A fingerprint, the beginning of one, or an alias.
+    Image(String),
+    Copy {
+        project: String,
+        name: String,
+        snapshot: Option<String>,
+        /// Without the snapshots.
+        instance_only: bool,
+    },
+    Empty,
+}
+
+/// What the source decides.
+struct Origin {
+    config: Config,
+    devices: Devices,
+    profiles: Vec<String>,
+    image: Option<Fingerprint>,
+    architecture: Option<String>,
+    steps: Vec<Step>,
+    snapshots: BTreeMap<String, Snapshot>,
+    /// A copy must stay in its source's pool.
+    pool: Option<PoolId>,
+}
+
+/// # Errors
+/// Whatever is wrong with the request; nothing is reserved then.
+pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decision, Rejection> {
+    let project = world.project(&wanted.project)?;
+    check_name(&wanted.name)?;
+    if world.holder(NameKind::Instance, project.id, &wanted.name).is_some() {
+        return Err(Rejection::AlreadyExists { noun: Noun::Instance, name: wanted.name.clone() });
+    }
+    check_limits(world, project, wanted.kind)?;
+    config::check(config::Scope::Instance, &wanted.config)?;
+    config::check_devices(&wanted.devices)?;
+
+    let id = InstanceId::derive(&[&context.operation.to_string()]);
+    let origin = origin(world, context, wanted, id)?;
+    let mut config = origin.config;
+    config.extend(wanted.config.clone());
+    config.retain(|key, value| !key.starts_with("volatile.") && !value.is_empty());
+    let mut devices = origin.devices;
+    devices.extend(wanted.devices.clone());
+    let profiles = wanted.profiles.clone().unwrap_or(origin.profiles);
+    let expanded = specify::expand(world, project, &profiles, &config, &devices)?;
+    config::check_devices(&expanded.devices)?;
+
+    let node = *world.nodes.keys().next().ok_or_else(no_node)?;
+    let pool = pool_of(world, &expanded.devices, origin.pool)?;
+    let no_leases = BTreeMap::new();
+    let lessee = Lessee { id, project, held: &no_leases };
+    let (leases, mut names) = specify::lease_changes(world, lessee, &expanded.devices)?;
+    let slot = free_slot(world, node)?;
+    names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
+    names.push(reserve(Name::new(NameKind::IdMap, node, slot.to_string()), id));
+
+    let created = Created {
+        name: wanted.name.clone(),
+        project: project.id,
+        node,
+        kind: wanted.kind,
+        architecture: origin
+            .architecture
+            .unwrap_or_else(|| world.nodes[&node].architecture.clone()),
+        ephemeral: wanted.ephemeral,
+        description: wanted.description.clone(),
+        config,
+        devices,
+        profiles,
+        image: origin.image,
+        pool,
+        idmap: IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE },
+        leases: assigned(leases),
+        snapshots: origin.snapshots,
+    };
+    let mut steps = origin.steps;
+    if wanted.start {
+        steps.push(Step::Start);
+    }
+    let instance = Instance::born(id, &created, context.time);
+    let mut decision = Decision::for_context(context);
+    let resource = Resource { kind: ResourceKind::Instance, name: wanted.name.clone() };
+    decision.accept(project.id, Verb::CreateInstance, Class::Task, vec![resource]);
+    for event in names {
+        decision.record(name_of(&event).stream(), event);
+    }
+    let born = Event::Created(Box::new(created));
+    append_job(world, context, &mut decision, &instance, Verb::CreateInstance, steps, vec![born])?;
+    Ok(decision)
+}
+
+fn reserve(name: Name, holder: InstanceId) -> name::Event {
+    name::Event::Reserved { name, holder: holder.0, description: String::new() }
+}
+
+fn no_node() -> Rejection {
+    missing(Noun::Node, "any")
+}
+
+/// # Errors
+/// Says what a name may be.
+pub(super) fn check_name(name: &str) -> Result<(), Rejection> {
+    let digit_first = name.as_bytes().first().is_some_and(u8::is_ascii_digit);
+    if !is_dns_label(name) || digit_first {
+        let rule = "1 to 63 letters, digits and hyphens, neither beginning with a digit or a hyphen nor ending with one";
+        return Err(Rejection::Invalid(format!(
+            "Invalid instance name {name:?}: a name is {rule}"
+        )));
+    }
+    Ok(())
+}
+
+fn check_limits(world: &World, project: &Project, kind: ImageKind) -> Result<(), Rejection> {
+    let of_kind = match kind {
+        ImageKind::Container => "limits.containers",
+        ImageKind::VirtualMachine => "limits.virtual-machines",
+    };
+    for key in ["limits.instances", of_kind] {
+        let Some(limit) = project.config.get(key).and_then(|text| text.parse::<usize>().ok())
+        else {
+            continue;
+        };
+        let counted = |instance: &&Instance| {
+            instance.project == project.id && (key == "limits.instances" || instance.kind == kind)
+        };
+        if world.instances.values().filter(counted).count() >= limit {
+            return Err(Rejection::NotAllowed {
+                message: format!(
+                    "Reached maximum number of instances in project {:?} ({key} is {limit})",
+                    project.name
+                ),
+                hint: format!(
+                    "delete one, or: stapes project set {} {key}={}",
+                    project.name,
+                    limit + 1
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn origin(
+    world: &World,
+    context: &Context,
+    wanted: &Create,
+    id: InstanceId,
+) -> Result<Origin, Rejection> {
+    let default_profiles = || vec!["default".to_owned()];
+    match &wanted.source {
+        Source::Image(reference) => {
+            let fingerprint = image_of(world, &wanted.project, reference, wanted.kind)?;
+            let image = world.image(&wanted.project, fingerprint.as_str())?;
+            let property =
+                |(key, value): (&String, &String)| (format!("image.{key}"), value.clone());
+            Ok(Origin {
+                config: image.properties.iter().map(property).collect(),
+                devices: Devices::new(),
+                profiles: image.profiles.clone(),
+                architecture: Some(image.facts.architecture.clone()),
+                steps: vec![Step::CreateRoot { source: RootSource::Image(fingerprint.clone()) }],
+                image: Some(fingerprint),
+                snapshots: BTreeMap::new(),
+                pool: None,
+            })
+        }
+        Source::Empty => Ok(Origin {
+            config: Config::new(),
+            devices: Devices::new(),
+            profiles: default_profiles(),
+            image: None,
+            architecture: None,
+            steps: vec![Step::CreateRoot { source: RootSource::Empty }],
+            snapshots: BTreeMap::new(),
+            pool: None,
+        }),
+        Source::Copy { project, name, snapshot, instance_only } => {
+            let source = world.instance(project, name)?;
+            if source.kind != wanted.kind {
+                return Err(Rejection::Invalid(
+                    "A copy is of the same type as its source".to_owned(),
+                ));
+            }
+            copy_of(context, source, snapshot.as_deref(), *instance_only, id)
+        }
+    }
+}
+
+/// A copy without its source's identity. Each snapshot is copied by making the root what the
+/// snapshot is, and taking one of that.
+fn copy_of(
+    context: &Context,
+    source: &Instance,
+    snapshot: Option<&str>,
+    instance_only: bool,
+    id: InstanceId,
+) -> Result<Origin, Rejection> {
+    let root = |snapshot: Option<SnapshotId>| {
+        let volume = VolumeId::from(source.id);
+        RootSource::Volume { volume, snapshot, image: source.image.clone() }
+    };
+    let mut origin = Origin {
+        config: source.config.clone(),
+        devices: source.devices.clone(),
+        profiles: source.profiles.clone(),
+        image: source.image.clone(),
+        architecture: Some(source.architecture.clone()),
+        steps: Vec::new(),
+        snapshots: BTreeMap::new(),
+        pool: Some(source.pool),
+    };
+    origin.devices.values_mut().for_each(|device| {
+        device.remove("hwaddr");
+        device.remove("ipv4.address");
+    });
+    if let Some(name) = snapshot {
+        let taken = source.snapshots.get(name).ok_or_else(|| missing(Noun::Snapshot, name))?;
+        origin.config.clone_from(&taken.config);
+        origin.devices.clone_from(&taken.devices);
+        origin.profiles.clone_from(&taken.profiles);
+        origin.steps.push(Step::CreateRoot { source: root(Some(taken.id)) });
+        return Ok(origin);
+    }
+    if !instance_only {
+        let mut oldest_first: Vec<_> = source.snapshots.iter().collect();
+        oldest_first.sort_by_key(|(_, snapshot)| snapshot.created_at);
+        for (name, taken) in oldest_first {
+            let snapshot =
+                SnapshotId::derive(&[&context.operation.to_string(), &id.to_string(), name]);
+            origin.steps.push(root_step(origin.steps.is_empty(), root(Some(taken.id))));
+            let expires_at = taken.expires_at;
+            origin.steps.push(Step::TakeSnapshot { name: name.clone(), snapshot, expires_at });
+            origin.snapshots.insert(name.clone(), Snapshot { id: snapshot, ..taken.clone() });
+        }
+    }
+    origin.steps.push(root_step(origin.steps.is_empty(), root(None)));
+    Ok(origin)
+}
+
+fn root_step(first: bool, source: RootSource) -> Step {
+    if first { Step::CreateRoot { source } } else { Step::ReplaceRoot { source } }
+}
+
+fn pool_of(world: &World, devices: &Devices, source: Option<PoolId>) -> Result<PoolId, Rejection> {
+    let (_, root) = specify::root_device(devices)?;
+    let pool = world.pool(root.get("pool").map_or("", String::as_str))?;
+    if source.is_some_and(|source| source != pool.id) {
+        let message = "A copy to another storage pool is not supported".to_owned();
+        return Err(Rejection::NotAllowed {
+            message,
+            hint: "copy within the pool (leave out -s)".to_owned(),
+        });
+    }
+    pool.usable()?;
+    Ok(pool.id)
+}
+
+fn free_slot(world: &World, node: NodeId) -> Result<u32, Rejection> {
+    let taken: std::collections::BTreeSet<u32> =
+        world.held(NameKind::IdMap, node).filter_map(|(slot, _)| slot.parse().ok()).collect();
+    let free = (0..IDMAP_SLOTS).find(|slot| !taken.contains(slot));
+    free.ok_or_else(|| {
+        Rejection::Exhausted(format!(
+            "All {IDMAP_SLOTS} ranges of host ids are in use on this node"
+        ))
+    })
+}
