@@ -1,0 +1,94 @@
+//! Snapshots: read-only copies of a volume's tree, kept beside the volumes.
+//!
+//! A subvolume that a guest made inside a plain volume is not part of its snapshots: btrfs leaves
+//! an empty directory in its place. Overlays have none.
+
+use stapes_core::ids::{SnapshotId, VolumeId};
+
+use super::{
+    error::{Context, DriverError},
+    layout,
+    pool::{Pool, rename},
+    trash::Sweeper,
+    trees::Access,
+};
+
+impl Pool {
+    pub(super) fn no_snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> DriverError {
+        let pool = &self.room.pool;
+        DriverError::NotFound(format!("snapshot {snapshot} of volume {volume} in pool {pool}"))
+    }
+
+    pub(super) fn create_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError> {
+        self.kind(volume)?;
+        let at = self.layout.snapshot(volume, snapshot);
+        if layout::exists(&at)? {
+            return Ok(());
+        }
+        self.room.check()?;
+        layout::make_dir(&self.layout.snapshots(volume))?;
+        self.steps.at("snapshots' directory made")?;
+        let from = self.layout.volume(volume);
+        if self.trees.copies_at_once() {
+            self.trees.copy(&from, &at, Access::ReadOnly)?;
+            return self.steps.at("snapshot taken");
+        }
+        let staged = self.stage(&snapshot.to_string())?;
+        self.trees.copy(&from, &staged, Access::ReadOnly)?;
+        self.steps.at("snapshot staged")?;
+        rename(&staged, &at)?;
+        self.steps.at("snapshot placed")?;
+        self.trees.commit(&self.layout.snapshots(volume))?;
+        self.steps.at("snapshot committed")
+    }
+
+    pub(super) fn delete_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError> {
+        self.throw_away(&self.layout.snapshot(volume, snapshot))?;
+        self.steps.at("snapshot thrown away")?;
+        self.throw_away(&self.layout.tmp().join(snapshot.to_string()))?;
+        Sweeper::sweep_in_background(&self.sweeper);
+        Ok(())
+    }
+
+    /// The new content is made ready beside the old, and they change places.
+    pub(super) fn restore_snapshot(
+        &self,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+    ) -> Result<(), DriverError> {
+        self.kind(volume)?;
+        let from = self.layout.snapshot(volume, snapshot);
+        if !layout::exists(&from)? {
+            return Err(self.no_snapshot(volume, snapshot));
+        }
+        let at = self.layout.volume(volume);
+        let limit = self.trees.usage(&at)?.limit_bytes;
+        let staged = self.stage(&volume.to_string())?;
+        self.trees.copy(&from, &staged, Access::Writable)?;
+        self.steps.at("restored content staged")?;
+        self.trees.set_limit(&staged, limit)?;
+        self.steps.at("restored content limited")?;
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            &staged,
+            rustix::fs::CWD,
+            &at,
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .context(|| format!("exchanging {} and {}", staged.display(), at.display()))?;
+        self.steps.at("contents exchanged")?;
+        self.trees.commit(&self.layout.volumes())?;
+        self.steps.at("exchange committed")?;
+        self.throw_away(&staged)?;
+        Sweeper::sweep_in_background(&self.sweeper);
+        self.steps.at("old content thrown away")
+    }
+}

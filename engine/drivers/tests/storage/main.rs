@@ -1,0 +1,5 @@
+//! Storage on the real kernel: needs root, `mkfs.btrfs` and loop devices.
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+mod host;
+mod laws;
