@@ -1,1 +1,19 @@
-//! Skeleton.
+//! The write path: load, decide, append; and reports into facts.
+//!
+//! ```text
+//! submit ─► decide(world, command) ─► append ─► follow ─► world ─► answer
+//!              ▲  claims the streams it touches            │ frees them
+//!              └────────────────── conflict ◄──────────────┘
+//! ```
+//!
+//! [`Control`] keeps the aggregates that it decides on in memory by following the log; it asks no
+//! projection and touches no host. Decisions on one aggregate go one at a time within a process
+//! (claims); between processes the log's expected revisions decide.
+
+mod control;
+mod encode;
+mod flight;
+mod founding;
+mod reports;
+
+pub use control::{Accepted, Control, Request, SubmitError};

@@ -223,6 +223,11 @@ pub enum Command {
         config: BTreeMap<String, String>,
     },
 
+    /// A host started that did not run it; refused if it has no wish to run.
+    AutostartInstance {
+        instance: InstanceId,
+    },
+
     /// A node's daemon started.
     StartNode(Box<node::Start>),
     /// A node's answer to a task.
@@ -235,6 +240,30 @@ pub enum Command {
         running: Option<Running>,
         exited: Option<Exited>,
     },
+}
+
+impl Command {
+    /// Whether it takes away, or changes, what other aggregates rely on without holding it: such a
+    /// decision is made while no other is on its way to the log.
+    #[must_use]
+    pub const fn is_exclusive(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteImage { .. }
+                | Self::ConfigureProfile { .. }
+                | Self::RenameProfile { .. }
+                | Self::DeleteProfile { .. }
+                | Self::ConfigureProject { .. }
+                | Self::RenameProject { .. }
+                | Self::DeleteProject { .. }
+                | Self::ConfigureNetwork { .. }
+                | Self::DeleteNetwork { .. }
+                | Self::DeletePool { .. }
+                | Self::RenameVolume { .. }
+                | Self::DeleteVolume { .. }
+                | Self::CreateNetwork(_)
+        )
+    }
 }
 
 /// What would happen. Pure: the same world, context and command always give the same decision.
@@ -359,6 +388,8 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         Command::DeleteVolume { pool, name } => volume::delete(world, context, pool, name),
 
         Command::ConfigureServer { config } => server::configure(world, context, config),
+
+        Command::AutostartInstance { instance } => instance::autostart(world, context, *instance),
 
         Command::StartNode(start) => node::start(world, context, start),
         Command::Report(report) => decide_report(world, context, report),

@@ -6,7 +6,7 @@ use super::{Event, Instance, Lease, Reconfigured, Status, Step, specify};
 use crate::{
     config,
     decision::{Context, Decision},
-    ids::Fingerprint,
+    ids::{Fingerprint, InstanceId},
     operation::{Class, Resource, ResourceKind, Verb},
     port::image::ImageKind,
     rejection::{Noun, Rejection},
@@ -391,15 +391,18 @@ pub(super) fn image_of(
     Ok(image.facts.fingerprint.clone())
 }
 
-/// After the node started: whether the instance is to run again, and if so, the start.
+/// After its host was started: the start that `boot.autostart` asks for, or nothing.
 ///
 /// # Errors
 /// As [`start`].
-pub fn autostart(
-    world: &World,
-    context: &Context,
-    instance: &Instance,
-) -> Result<Decision, Rejection> {
+pub fn autostart(world: &World, context: &Context, id: InstanceId) -> Result<Decision, Rejection> {
+    let Some(instance) = world.instances.get(&id) else {
+        return Ok(Decision::for_context(context));
+    };
+    let wanted = config::is_true(&instance.expanded(world)?.config, "boot.autostart");
+    if !wanted || instance.job.is_some() || instance.status != Status::Stopped {
+        return Ok(Decision::for_context(context));
+    }
     start_stopped(world, context, instance)
 }
 

@@ -7,6 +7,7 @@ pub mod guest;
 pub mod image;
 pub mod log;
 pub mod network;
+pub mod report;
 pub mod storage;
 
 /// Why a driver could not do what it was asked. The world is as it was, or repeating the request

@@ -1,0 +1,384 @@
+//! One command at a time to the log, many at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use futures::StreamExt;
+use stapes_core::{
+    command::{Command, decide},
+    decision::{Answer, Context},
+    ids::{CommitId, OperationId, Sequence},
+    operation::Resource,
+    port::log::{AppendError, Commit, EventLog, Followed, ReadError},
+    record::{Actor, Recorded},
+    rejection::Rejection,
+    world::World,
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    encode,
+    flight::{Claim, Flight},
+};
+
+/// Decisions lost to other writers before a command gives up.
+const CONFLICTS_MAX: u32 = 16;
+/// How long a commit whose outcome is unknown is asked for. A JetStream leader's death stops
+/// acknowledgements for 5 to 9 seconds.
+const UNKNOWN_MAX: Duration = Duration::from_secs(20);
+/// How long a command waits for the world to hold what was appended.
+const FOLLOW_MAX: Duration = Duration::from_secs(30);
+/// Answers remembered for clients that repeat a request.
+const ANSWERS_MAX: usize = 4096;
+
+/// Who asks, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub actor: Actor,
+    /// The user's own words.
+    pub reason: Option<String>,
+    /// Repeating a request with the same key changes nothing and gives the first answer.
+    pub key: Option<String>,
+}
+
+impl Request {
+    #[must_use]
+    pub const fn by(actor: Actor) -> Self {
+        Self { actor, reason: None, key: None }
+    }
+}
+
+/// A command that was taken: what follows from it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// To wait for, if `pending`.
+    pub operation: OperationId,
+    pub pending: bool,
+    pub resources: Vec<Resource>,
+    /// Readers that hold this sequence see the command's effect.
+    pub sequence: Sequence,
+}
+
+/// Nothing has changed unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error("gave up after {CONFLICTS_MAX} decisions lost to other writers; try again")]
+    Contended,
+    #[error("the log cannot be written: {0}")]
+    Unavailable(String),
+    #[error("the log's disk is full: {0}; free space there, then try again")]
+    Full(String),
+    #[error("whether the log holds the decision is unknown: {0}; look before trying again")]
+    OutcomeUnknown(String),
+    /// The log cannot be trusted any more, so nothing is written to it.
+    #[error("writes are stopped: {0}")]
+    Halted(String),
+}
+
+/// A cheap handle; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: Arc<dyn EventLog>,
+    world: RwLock<World>,
+    flight: Mutex<Flight>,
+    followed: watch::Sender<Position>,
+    answers: Mutex<VecDeque<(CommitId, Accepted)>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Position {
+    sequence: Sequence,
+    caught_up: bool,
+    halted: Option<String>,
+}
+
+impl Control {
+    /// Nothing is decided before [`Control::follow`] has caught up.
+    #[must_use]
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self(Arc::new(Shared {
+            log,
+            world: RwLock::default(),
+            flight: Mutex::default(),
+            followed: watch::Sender::new(Position::default()),
+            answers: Mutex::default(),
+        }))
+    }
+
+    /// Follows the log for as long as it can be trusted. To be spawned.
+    pub async fn follow(self) {
+        let why = match self.follow_until_broken().await {
+            Ok(()) => "the log ended".to_owned(),
+            Err(why) => why,
+        };
+        tracing::error!(why, "writes are stopped");
+        self.0.followed.send_modify(|position| position.halted = Some(why));
+    }
+
+    async fn follow_until_broken(&self) -> Result<(), String> {
+        let text = |error: ReadError| error.to_string();
+        let mut follower = self.0.log.follow(Sequence(0)).await.map_err(text)?;
+        while let Some(followed) = follower.next().await {
+            match followed.map_err(text)? {
+                Followed::Records(records) => {
+                    let sequence = self.apply(&records)?;
+                    self.0.followed.send_modify(|position| position.sequence = sequence);
+                }
+                Followed::CaughtUp(_) => {
+                    self.0.followed.send_modify(|position| position.caught_up = true)
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, records: &[stapes_core::port::log::Stored]) -> Result<Sequence, String> {
+        let decoded = records.iter().map(Recorded::read).collect::<Result<Vec<_>, _>>();
+        let decoded = decoded.map_err(|error| error.to_string())?;
+        let mut world = self.0.world.write().unwrap_or_else(PoisonError::into_inner);
+        for recorded in &decoded {
+            world.apply(recorded).map_err(|error| error.to_string())?;
+        }
+        Ok(world.sequence)
+    }
+
+    /// Waits until the world holds all that was in the log when this was called.
+    ///
+    /// # Errors
+    /// [`SubmitError::Halted`] when the log cannot be trusted.
+    pub async fn caught_up(&self) -> Result<(), SubmitError> {
+        self.wait(|position| position.caught_up).await
+    }
+
+    async fn wait(&self, done: impl Fn(&Position) -> bool) -> Result<(), SubmitError> {
+        let mut followed = self.0.followed.subscribe();
+        let position =
+            followed.wait_for(|position| position.halted.is_some() || done(position)).await;
+        match position.ok().and_then(|position| position.halted.clone()) {
+            Some(why) => Err(SubmitError::Halted(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// The world as decisions see it.
+    pub fn world(&self) -> RwLockReadGuard<'_, World> {
+        self.0.world.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides and appends. What it answers is durable, and in [`Control::world`].
+    ///
+    /// # Errors
+    /// The refusal, or why the log could not take it.
+    pub async fn submit(
+        &self,
+        command: Command,
+        request: Request,
+    ) -> Result<Accepted, SubmitError> {
+        let commit = match &request.key {
+            Some(key) => CommitId::derive(&[&request.actor.name, key]),
+            None => CommitId(Uuid::now_v7()),
+        };
+        let operation = match &request.key {
+            Some(_) => OperationId::derive(&[&commit.to_string()]),
+            None => OperationId(Uuid::now_v7()),
+        };
+        let context = Context {
+            commit,
+            operation,
+            time: now(),
+            actor: request.actor,
+            reason: request.reason,
+            caused_by: None,
+        };
+        self.submit_in(command, context).await
+    }
+
+    /// The same under ids that are given.
+    pub(crate) async fn submit_in(
+        &self,
+        command: Command,
+        context: Context,
+    ) -> Result<Accepted, SubmitError> {
+        if let Some(answer) = self.answered(context.commit) {
+            return Ok(answer);
+        }
+        for _ in 0..CONFLICTS_MAX {
+            let (claim, commit, answer) = match self.decide_and_claim(&command, &context).await? {
+                Decided::Nothing(accepted) => return Ok(accepted),
+                Decided::Claimed { claim, commit, answer } => (claim, commit, answer),
+            };
+            let claim = Claimed { flight: &self.0.flight, claim };
+            match self.append(commit).await {
+                Ok(sequence) => {
+                    self.hold(sequence).await?;
+                    drop(claim);
+                    let Answer { operation, pending, resources } = answer;
+                    let accepted = Accepted { operation, pending, resources, sequence };
+                    self.remember(context.commit, &accepted);
+                    return Ok(accepted);
+                }
+                Err(Lost::Race) => self.catch_up().await?,
+                Err(Lost::For(error)) => return Err(error),
+            }
+        }
+        Err(SubmitError::Contended)
+    }
+
+    async fn decide_and_claim(
+        &self,
+        command: &Command,
+        context: &Context,
+    ) -> Result<Decided, SubmitError> {
+        self.caught_up().await?;
+        loop {
+            let mut released = {
+                let mut flight = self.flight();
+                let world = self.world();
+                let decision = decide(&world, context, command)?;
+                if decision.is_empty() {
+                    let Answer { operation, pending, resources } = decision.answer;
+                    let sequence = world.sequence;
+                    return Ok(Decided::Nothing(Accepted {
+                        operation,
+                        pending,
+                        resources,
+                        sequence,
+                    }));
+                }
+                let streams = decision.events.iter().map(|(stream, _)| *stream).collect();
+                let released = flight.released();
+                if let Some(claim) = flight.claim(streams, command.is_exclusive()) {
+                    let answer = decision.answer.clone();
+                    let commit = encode::commit(&world, context, decision);
+                    return Ok(Decided::Claimed { claim, commit, answer });
+                }
+                released
+            };
+            // Somebody holds one of the streams; what is decided then may differ.
+            let _ = released.changed().await;
+        }
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Sequence, Lost> {
+        let deadline = tokio::time::Instant::now() + UNKNOWN_MAX;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.0.log.append(commit.clone()).await {
+                Ok(appended) => return Ok(appended.last),
+                Err(AppendError::Conflict { .. }) => return Err(Lost::Race),
+                Err(AppendError::OutcomeUnknown(cause))
+                    if tokio::time::Instant::now() < deadline =>
+                {
+                    tracing::warn!(%cause, commit = %commit.id, "the log did not answer; asking again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                }
+                Err(AppendError::OutcomeUnknown(cause)) => {
+                    return Err(Lost::For(SubmitError::OutcomeUnknown(cause.to_string())));
+                }
+                Err(AppendError::Full(why)) => return Err(Lost::For(SubmitError::Full(why))),
+                Err(
+                    error @ (AppendError::Unavailable(_)
+                    | AppendError::Corrupt(_)
+                    | AppendError::Invalid(_)),
+                ) => {
+                    return Err(Lost::For(SubmitError::Unavailable(chain(&error))));
+                }
+            }
+        }
+    }
+
+    /// Waits until the world holds the record.
+    async fn hold(&self, sequence: Sequence) -> Result<(), SubmitError> {
+        let held = self.wait(|position| position.sequence >= sequence);
+        match tokio::time::timeout(FOLLOW_MAX, held).await {
+            Ok(result) => result,
+            Err(_) => Err(SubmitError::Halted(format!(
+                "record {sequence} was appended and is not read back"
+            ))),
+        }
+    }
+
+    /// After losing a race: until the world holds what won it.
+    async fn catch_up(&self) -> Result<(), SubmitError> {
+        let head =
+            self.0.log.head().await.map_err(|error| SubmitError::Unavailable(chain(&error)))?;
+        self.hold(head).await
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.0.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered(&self, commit: CommitId) -> Option<Accepted> {
+        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers
+            .iter()
+            .rev()
+            .take(ANSWERS_MAX)
+            .find(|(known, _)| *known == commit)
+            .map(|(_, answer)| answer.clone())
+    }
+
+    fn remember(&self, commit: CommitId, answer: &Accepted) {
+        let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() == ANSWERS_MAX {
+            answers.pop_front();
+        }
+        answers.push_back((commit, answer.clone()));
+    }
+}
+
+enum Decided {
+    /// It is so already, or joins what is under way.
+    Nothing(Accepted),
+    Claimed {
+        claim: Claim,
+        commit: Commit,
+        answer: Answer,
+    },
+}
+
+/// Why an append did not happen.
+enum Lost {
+    Race,
+    For(SubmitError),
+}
+
+/// Gives the streams back when the decision is over, however it ends.
+struct Claimed<'a> {
+    flight: &'a Mutex<Flight>,
+    claim: Claim,
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner).release(&self.claim);
+    }
+}
+
+/// The wall clock, as precise as the log keeps it.
+pub(crate) fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! What a daemon does with the log before it serves anybody: found the installation, say that the
+//! node is here, and end what did not survive.
+
+use stapes_core::{
+    command::Command,
+    config::Config,
+    ids::{InstanceId, OperationId},
+    node::Start,
+    operation::Class,
+    project::{self, Project},
+    record::Actor,
+    session::End,
+};
+
+use crate::control::{Control, Request, SubmitError};
+
+impl Control {
+    /// Founds the installation if it is new, and records that the node's daemon started. Answers
+    /// whether the host was started since the node's daemon was last seen.
+    ///
+    /// # Errors
+    /// When the log cannot take it.
+    pub async fn found(&self, start: Start) -> Result<bool, SubmitError> {
+        self.caught_up().await?;
+        let by_itself = || Request::by(Actor::system());
+        let is_new = !self.world().projects.contains_key(&Project::default_id());
+        if is_new {
+            let name = project::DEFAULT.to_owned();
+            let description = "Default stapes project".to_owned();
+            self.submit(
+                Command::CreateProject { name, description, config: Config::new() },
+                by_itself(),
+            )
+            .await?;
+        }
+        let rebooted =
+            self.world().nodes.get(&start.node).is_some_and(|node| node.boot != start.boot);
+        self.submit(Command::StartNode(Box::new(start)), by_itself()).await?;
+        self.end_lost_sessions().await?;
+        Ok(rebooted)
+    }
+
+    /// Programs run inside and consoles end with the daemon that connected them.
+    async fn end_lost_sessions(&self) -> Result<(), SubmitError> {
+        let lost: Vec<OperationId> = {
+            let world = self.world();
+            let sessions =
+                world.operations.values().filter(|operation| operation.class == Class::Websocket);
+            sessions.map(|operation| operation.id).collect()
+        };
+        for operation in lost {
+            let how = End::Failed("The daemon was restarted: the connection is lost".to_owned());
+            self.submit(Command::EndSession { operation, how }, Request::by(Actor::system()))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// After the host was started: starts what `boot.autostart` wants, highest priority first.
+    ///
+    /// # Errors
+    /// When the log cannot take it. What is refused for one instance does not stop the others.
+    pub async fn autostart(&self) -> Result<(), SubmitError> {
+        let mut wanted: Vec<(i64, InstanceId)> = {
+            let world = self.world();
+            let priority = |instance: &stapes_core::instance::Instance| {
+                let expanded = instance.expanded(&world).unwrap_or_default();
+                let text = expanded.config.get("boot.autostart.priority").cloned();
+                text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default()
+            };
+            world.instances.values().map(|instance| (priority(instance), instance.id)).collect()
+        };
+        wanted.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+        for (_, instance) in wanted {
+            match self
+                .submit(Command::AutostartInstance { instance }, Request::by(Actor::system()))
+                .await
+            {
+                Ok(_) => {}
+                Err(SubmitError::Rejected(why)) => tracing::warn!(%instance, %why, "not started"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

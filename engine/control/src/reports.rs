@@ -1,0 +1,127 @@
+//! Reports into facts: a node's answer is a command like any other, under an id that follows from
+//! its task, so that repeating it changes nothing.
+
+use async_trait::async_trait;
+use stapes_core::{
+    command::Command,
+    decision::Context,
+    ids::{CommitId, InstanceId, NodeId, OperationId},
+    port::{
+        guest::{Exited, Running},
+        report::{ReportError, Reports},
+    },
+    record::{Actor, Protocol},
+    task::{Observation, Outcome, Report},
+};
+
+use crate::control::{Control, SubmitError, now};
+
+/// Where one node's reports go.
+#[derive(Clone, Debug)]
+pub struct NodeReports {
+    control: Control,
+    node: NodeId,
+    /// The node's name, for the timeline.
+    actor: Actor,
+}
+
+impl Control {
+    /// Where the reports of `node` go.
+    #[must_use]
+    pub fn reports_of(&self, node: NodeId, name: &str) -> NodeReports {
+        let actor = Actor { protocol: Protocol::Node, name: name.to_owned() };
+        NodeReports { control: self.clone(), node, actor }
+    }
+}
+
+impl NodeReports {
+    async fn decide(
+        &self,
+        command: Command,
+        parts: &[&str],
+        context: Causes,
+    ) -> Result<(), ReportError> {
+        let commit = CommitId::derive(parts);
+        let operation =
+            context.operation.unwrap_or_else(|| OperationId::derive(&[&commit.to_string()]));
+        let actor = self.actor.clone();
+        let context = Context {
+            commit,
+            operation,
+            time: now(),
+            actor,
+            reason: None,
+            caused_by: context.task.map(Into::into),
+        };
+        match self.control.submit_in(command, context).await {
+            Ok(_) => Ok(()),
+            Err(SubmitError::Rejected(rejection)) => {
+                Err(ReportError::Refused(rejection.to_string()))
+            }
+            Err(error) => Err(ReportError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn observe_exit(&self, exited: Exited) -> Result<(), ReportError> {
+        let (instance, at) =
+            (exited.instance.to_string(), exited.at.timestamp_micros().to_string());
+        self.decide(Command::ObserveExit(exited), &["exit", &instance, &at], Causes::default())
+            .await
+    }
+
+    /// Every instance that the log has on this node is compared with what the node found.
+    async fn observe_adopted(
+        &self,
+        running: &[Running],
+        exited: &[Exited],
+    ) -> Result<(), ReportError> {
+        let known: Vec<InstanceId> = {
+            let world = self.control.world();
+            let here = world.instances.values().filter(|instance| instance.node == self.node);
+            here.map(|instance| instance.id).collect()
+        };
+        // Each start of the daemon looks anew, so the id must be new as well.
+        let look = uuid::Uuid::now_v7().to_string();
+        for instance in known {
+            let running = running.iter().find(|running| running.instance == instance).copied();
+            let exited = exited
+                .iter()
+                .filter(|exited| exited.instance == instance)
+                .max_by_key(|exited| exited.at);
+            let command = Command::ObserveAdopted { instance, running, exited: exited.copied() };
+            self.decide(command, &["adopted", &look, &instance.to_string()], Causes::default())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What led to a report.
+#[derive(Default)]
+struct Causes {
+    operation: Option<OperationId>,
+    task: Option<stapes_core::ids::TaskId>,
+}
+
+#[async_trait]
+impl Reports for NodeReports {
+    async fn report(&self, report: Report) -> Result<(), ReportError> {
+        let causes = Causes { operation: Some(report.operation), task: Some(report.task) };
+        let task = report.task.to_string();
+        // A task that failed may be repeated and succeed: that is another answer.
+        let kind = match report.outcome {
+            Outcome::Failed(_) => "failed",
+            Outcome::Done | Outcome::Started(_) | Outcome::Stopped { .. } => "done",
+        };
+        self.decide(Command::Report(Box::new(report)), &["report", &task, kind], causes).await
+    }
+
+    async fn observe(&self, observation: Observation) -> Result<(), ReportError> {
+        match observation {
+            Observation::Exited(exited) => self.observe_exit(exited).await,
+            Observation::Adopted { running, exited } => {
+                self.observe_adopted(&running, &exited).await
+            }
+        }
+    }
+}
