@@ -124,7 +124,8 @@ impl Networks for HostNetworks {
             if let Some(old) = services.remove(&spec.network) {
                 old.stop().await;
             }
-            services.insert(spec.network, Services::start(spec, bridge, &self.plan)?);
+            let started = Services::start(spec, bridge, &self.plan).await?;
+            services.insert(spec.network, started);
         }
         self.firewall.settled().await
     }

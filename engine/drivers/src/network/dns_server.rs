@@ -51,15 +51,25 @@ impl DnsSockets {
     pub(super) fn bind(address: IpAddr) -> io::Result<Self> {
         let at = SocketAddr::new(address, dns::PORT);
         let udp = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+        bind_early(&udp, address)?;
         udp.set_nonblocking(true)?;
         udp.bind(&at.into())?;
         let tcp = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
         // Lets a new server start while connections of the old one are still closing.
         tcp.set_reuse_address(true)?;
+        bind_early(&tcp, address)?;
         tcp.set_nonblocking(true)?;
         tcp.bind(&at.into())?;
         tcp.listen(BACKLOG)?;
         Ok(Self { udp: UdpSocket::from_std(udp.into())?, tcp: TcpListener::from_std(tcp.into())? })
+    }
+}
+
+/// The kernel makes a new IPv6 address usable a moment after it has been given.
+fn bind_early(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => Ok(()),
+        IpAddr::V6(_) => socket.set_freebind_v6(true),
     }
 }
 

@@ -125,7 +125,7 @@ fn dropping_chains(listed: &str) -> Vec<String> {
 
 fn ports() -> Check {
     const NAME: &str = "ports 53 and 67";
-    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
+    let sockets = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
     let taken = wildcard_ports(&sockets);
     if taken.is_empty() {
         return Check::good(NAME, "no program has them on all addresses");

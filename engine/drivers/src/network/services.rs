@@ -7,6 +7,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use stapes_core::{
@@ -24,6 +25,11 @@ use super::{
     router::Router,
 };
 
+/// A process that is just being spawned holds every socket for a moment, also one that we closed:
+/// so a port counts as taken only when it stays so.
+const BIND_ATTEMPTS: u32 = 10;
+const PAUSE_BETWEEN_BINDS: Duration = Duration::from_millis(20);
+
 /// Running servers.
 #[derive(Debug)]
 pub(super) struct Services {
@@ -36,7 +42,21 @@ pub(super) struct Services {
 
 impl Services {
     /// Takes all ports, or none.
-    pub(super) fn start(
+    pub(super) async fn start(
+        spec: &NetworkSpec,
+        bridge: Bridge,
+        plan: &Arc<RwLock<Plan>>,
+    ) -> Result<Self, DriverError> {
+        for _ in 1..BIND_ATTEMPTS {
+            match Self::try_start(spec, bridge, plan) {
+                Err(DriverError::Refused(_)) => tokio::time::sleep(PAUSE_BETWEEN_BINDS).await,
+                outcome => return outcome,
+            }
+        }
+        Self::try_start(spec, bridge, plan)
+    }
+
+    fn try_start(
         spec: &NetworkSpec,
         bridge: Bridge,
         plan: &Arc<RwLock<Plan>>,
