@@ -1,4 +1,5 @@
 //! Everything that touches the host: guests, storage, networks, images.
 
+pub mod image;
 pub mod network;
 pub mod storage;

@@ -1,0 +1,86 @@
+//! Runs `stapes-unpack` for the store and turns its lines into an answer.
+
+use std::{process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
+
+use super::{
+    ImageConfig,
+    job::{Job, LINE_BYTES_MAX, Line, Progress, Unpacked},
+    refusal::Refusal,
+};
+
+/// What a panicking helper says is worth a line in our log, no more.
+const STDERR_BYTES_MAX: u64 = 4096;
+
+pub(super) async fn run(
+    config: &ImageConfig,
+    job: &Job,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Unpacked, Refusal> {
+    let host = |doing: &str| {
+        let doing = format!("{doing} {}", config.unpack_helper.display());
+        move |error: std::io::Error| Refusal::host(&doing, &error)
+    };
+    let mut child = Command::new(&config.unpack_helper)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Dropped on a timeout or a cancelled request; the inner process dies with it.
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(host("run"))?;
+    let mut line = serde_json::to_vec(job).map_err(|error| host("ask")(error.into()))?;
+    line.push(b'\n');
+    // Kept open: the helper takes its closing for our death.
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(&line).await.map_err(host("ask"))?;
+    let wall = Duration::from_secs(config.limits.wall_seconds);
+    match tokio::time::timeout(wall, converse(&mut child, progress)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(child.start_kill());
+            drop(child.wait().await);
+            Err(Refusal::Died { how: format!("it took more than {} s", wall.as_secs()) })
+        }
+    }
+}
+
+/// Reads lines until the helper closes its stdout; its last word counts.
+async fn converse(
+    child: &mut Child,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Unpacked, Refusal> {
+    let host = |error: std::io::Error| Refusal::host("hear the unpacking helper", &error);
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let stderr = child.stderr.take().expect("piped");
+    let complaints = tokio::spawn(async move {
+        let mut said = Vec::new();
+        drop(stderr.take(STDERR_BYTES_MAX).read_to_end(&mut said).await);
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let mut answer = None;
+    loop {
+        let mut line = Vec::new();
+        let limited = &mut (&mut stdout).take(LINE_BYTES_MAX);
+        if BufReader::new(limited).read_until(b'\n', &mut line).await.map_err(host)? == 0 {
+            break;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Line::Progress(now)) => progress(now),
+            Ok(Line::Done(unpacked)) => answer = Some(Ok(*unpacked)),
+            Ok(Line::Refused(refusal)) => answer = answer.or(Some(Err(refusal))),
+            Err(error) => return Err(host(error.into())),
+        }
+    }
+    let status = child.wait().await.map_err(host)?;
+    let complaints = complaints.await.unwrap_or_default();
+    if !complaints.is_empty() {
+        tracing::warn!(%status, complaints, "the unpacking helper complained");
+    }
+    answer.unwrap_or_else(|| Err(Refusal::Died { how: status.to_string() }))
+}
