@@ -10,9 +10,12 @@ use stapes_core::{
     ids::{Fingerprint, PoolId, VolumeId},
     port::{
         DriverError,
-        storage::{IMAGE_FILE, RootLayers, Storage, UPPER, laws::Subject},
+        storage::{
+            IMAGE_FILE, RootLayers, Storage, UPPER,
+            laws::{self, Subject},
+        },
     },
-    spec::{PoolDriver, PoolSpec},
+    spec::{PoolDriver, PoolSpec, RootSource},
 };
 use stapes_drivers::storage::{HostStorage, Interruption, StorageConfig, Unpacker};
 use tempfile::TempDir;
@@ -31,12 +34,14 @@ pub(crate) enum Kind {
 pub(crate) struct Ground {
     pub(crate) directory: TempDir,
     pub(crate) kind: Kind,
+    /// Instead of the kind's own.
+    pub(crate) source: Option<PathBuf>,
 }
 
 impl Ground {
     pub(crate) fn new(kind: Kind) -> Self {
         let directory = tempfile::Builder::new().prefix("stapes-storage-").tempdir().unwrap();
-        let ground = Self { directory, kind };
+        let ground = Self { directory, kind, source: None };
         if kind == Kind::Dir {
             std::fs::create_dir(ground.source()).unwrap();
             rustix::mount::mount(
@@ -60,7 +65,13 @@ impl Ground {
     }
 
     pub(crate) fn spec(&self) -> PoolSpec {
-        spec(self.kind, self.directory.path())
+        let mut spec = spec(self.kind, self.directory.path());
+        match &mut spec.driver {
+            PoolDriver::Btrfs { source, size_bytes: _ } | PoolDriver::Dir { source } => {
+                *source = self.source.clone().or_else(|| source.clone());
+            }
+        }
+        spec
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -73,7 +84,7 @@ impl Ground {
     /// After the pool was removed: no mount, no loop device, no file.
     pub(crate) fn assert_empty(&self) {
         assert_eq!(loops(self.directory.path()), Vec::<String>::new());
-        assert_eq!(std::fs::read_dir(self.pools()).unwrap().count(), 0, "{:?}", self.pools());
+        assert_eq!(std::fs::read_dir(self.pools()).map_or(0, Iterator::count), 0);
         let mut mounts = mounts(self.directory.path());
         if self.kind == Kind::Dir {
             assert_eq!(std::fs::read_dir(self.source()).unwrap().count(), 0);
@@ -169,6 +180,33 @@ impl Host {
         let config = config(ground.directory.path());
         let storage = HostStorage::interrupted_by(config, countdown.clone());
         Self { ground, storage, countdown }
+    }
+}
+
+impl Host {
+    pub(crate) fn id(&self) -> PoolId {
+        self.ground.spec().pool
+    }
+
+    /// A daemon that has just started.
+    pub(crate) fn restart(&mut self) {
+        self.storage = HostStorage::new(config(self.ground.directory.path()));
+    }
+
+    pub(crate) async fn create_from_image(&self, volume: VolumeId) {
+        self.storage.ensure_pool(&self.ground.spec()).await.unwrap();
+        self.storage.ensure_image(self.id(), &laws::image()).await.unwrap();
+        let source = RootSource::Image(laws::image());
+        self.storage.create_root(self.id(), volume, &source, None).await.unwrap();
+    }
+
+    /// Deletes everything and proves it.
+    pub(crate) async fn finish(&self) {
+        for volume in self.storage.volumes(self.id()).await.unwrap() {
+            self.storage.delete_volume(self.id(), volume).await.unwrap();
+        }
+        self.storage.remove_pool(self.id()).await.unwrap();
+        self.ground.assert_empty();
     }
 }
 

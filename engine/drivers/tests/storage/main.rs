@@ -2,4 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
 mod host;
+mod hostile;
+mod kills;
 mod laws;
+mod overlay;
+mod pools;
