@@ -8,16 +8,13 @@
 //!
 //! The plan is all there is: no lease files, no generated configuration. A daemon that starts is
 //! told the plan again and makes the same servers again; what it finds done, it leaves alone.
+//! [`plans`] says how guests get through that moment.
 //!
 //! The host's ends of guests' interfaces are made by the shim, inside the bridge; here only their
 //! names are known. So nothing on the way of a starting guest waits for this module, except for
 //! [`Networks::settle`], and that only when something was reserved just before.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use ipnet::{IpNet, Ipv4Net};
@@ -25,7 +22,7 @@ use stapes_core::{
     ids::{InstanceId, NetworkId},
     port::{
         DriverError,
-        network::{Counters, Networks, Plan},
+        network::{Counters, Networks},
     },
     spec::{NetworkSpec, Reservation},
 };
@@ -38,6 +35,7 @@ mod dns_server;
 mod firewall;
 mod frame;
 mod link;
+mod plans;
 mod preflight;
 mod router;
 mod rules;
@@ -47,16 +45,14 @@ mod upstream;
 
 pub use preflight::{Check, preflight};
 
-use self::{firewall::Firewall, link::Links, services::Services};
+use self::{firewall::Firewall, link::Links, plans::Plans, services::Services};
 
 const TABLE: &str = "stapes";
 const TAG_MAX: usize = 16;
-/// Where rules are left that nft refused.
-const REFUSED_RULES: &str = "refused.nft";
 
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
-    /// For what helps to find a fault; nothing here is needed to go on.
+    /// For the plan of the process before this one, and rules that were refused. Losing it is no harm.
     pub state_dir: PathBuf,
     /// Tells several daemons on one host apart; empty for the only one.
     pub tag: String,
@@ -65,7 +61,7 @@ pub struct NetworkConfig {
 /// The networks of this host, or of the network namespace that it was made in.
 #[derive(Debug)]
 pub struct HostNetworks {
-    plan: Arc<RwLock<Plan>>,
+    plans: Arc<Plans>,
     links: Links,
     firewall: Firewall,
     /// Held for the whole of a change, so that changes of networks go one at a time.
@@ -82,9 +78,10 @@ impl HostNetworks {
         let table = table_name(&tag)?;
         std::fs::create_dir_all(&state_dir)
             .map_err(|error| DriverError::Failed(format!("{}: {error}", state_dir.display())))?;
-        let plan = Arc::new(RwLock::new(Plan::default()));
-        let firewall = Firewall::start(table, Arc::clone(&plan), state_dir.join(REFUSED_RULES));
-        Ok(Self { plan, links: Links::connect()?, firewall, services: Mutex::default() })
+        let links = Links::connect()?;
+        let plans = Arc::new(Plans::inherit(&state_dir.join(firewall::PLAN_FILE)));
+        let firewall = Firewall::start(table, Arc::clone(&plans), state_dir);
+        Ok(Self { plans, links, firewall, services: Mutex::default() })
     }
 
     /// Where this host's IPv4 routes lead: what a new network's range must keep clear of.
@@ -102,20 +99,16 @@ impl HostNetworks {
             services.stop().await;
         }
     }
-
-    fn change_plan<T>(&self, change: impl FnOnce(&mut Plan) -> T) -> T {
-        change(&mut self.plan.write().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 #[async_trait]
 impl Networks for HostNetworks {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), DriverError> {
         let mut services = self.services.lock().await;
-        // Checked on a copy first: a network that cannot be made has no place in the plan.
-        self.change_plan(|plan| plan.clone().ensure(spec))?;
+        // A network whose bridge cannot be made has no place in the plan.
+        self.plans.check(spec)?;
         let bridge = self.links.ensure_bridge(spec).await?;
-        self.change_plan(|plan| plan.ensure(spec))?;
+        self.plans.ensure(spec)?;
         self.firewall.ask();
         settings::ensure(spec)?;
         self.links.set_addresses(bridge, &gateways(spec)?).await?;
@@ -124,7 +117,7 @@ impl Networks for HostNetworks {
             if let Some(old) = services.remove(&spec.network) {
                 old.stop().await;
             }
-            let started = Services::start(spec, bridge, &self.plan).await?;
+            let started = Services::start(spec, bridge, &self.plans.in_force()).await?;
             services.insert(spec.network, started);
         }
         self.firewall.settled().await
@@ -135,17 +128,15 @@ impl Networks for HostNetworks {
         if let Some(running) = services.remove(&network) {
             running.stop().await;
         }
-        // It leaves the plan last: should something fail before, the next try knows its bridge.
-        let known = self.change_plan(|plan| plan.network(network).cloned());
-        let Some(spec) = known else { return Ok(()) };
-        self.links.remove_bridge(&spec.bridge, network).await?;
-        self.change_plan(|plan| plan.remove(network));
+        // It leaves the plan last: should something fail before, its guests stay filtered.
+        self.links.remove_bridges(network).await?;
+        self.plans.remove(network);
         self.firewall.ask();
         self.firewall.settled().await
     }
 
     async fn reserve(&self, instance: InstanceId, nics: &[Reservation]) -> Result<(), DriverError> {
-        if self.change_plan(|plan| plan.reserve(instance, nics))? {
+        if self.plans.reserve(instance, nics)? {
             self.firewall.ask();
         }
         Ok(())

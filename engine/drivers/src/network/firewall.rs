@@ -2,6 +2,8 @@
 //!
 //! Whoever changes the plan calls [`Firewall::ask`] and goes on. One `nft` runs at a time; what is
 //! asked for meanwhile is done by the next one, together. [`Firewall::settled`] waits for it.
+//!
+//! It also keeps the plan's file up to date, and ends the time of what was inherited through it.
 
 use std::{
     path::PathBuf,
@@ -11,15 +13,32 @@ use std::{
 };
 
 use stapes_core::port::{DriverError, network::Plan};
-use tokio::{io::AsyncWriteExt, process::Command, sync::watch};
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
-use super::rules::Rules;
+use super::{
+    plans::{self, Plans},
+    rules::Rules,
+};
 
 /// Tries before a failure is told to whoever waits. The next change of the plan tries again.
 const ATTEMPTS: u32 = 3;
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 /// nft takes milliseconds; one that hangs must not hang everything.
 const NFT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A daemon that starts is told everything within this; what is not spoken of by then is gone.
+const INHERITANCE: Duration = Duration::from_secs(60);
+/// The plan's file may be that much behind.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+/// The plan for the process after this one.
+pub(super) const PLAN_FILE: &str = "plan.json";
+/// Where rules are left that nft refused.
+const REFUSED_RULES: &str = "refused.nft";
 
 /// Counts requests. What request `n` saw of the plan is in force when `done.request >= n`.
 #[derive(Clone, Debug)]
@@ -36,11 +55,12 @@ pub(super) struct Firewall {
 }
 
 impl Firewall {
-    /// `refused` is where a script is left that nft did not take, for whoever looks into it.
-    pub(super) fn start(table: String, plan: Arc<RwLock<Plan>>, refused: PathBuf) -> Self {
+    /// Keeps its files in `state_dir`.
+    pub(super) fn start(table: String, plans: Arc<Plans>, state_dir: PathBuf) -> Self {
         let (asked, requests) = watch::channel(0);
         let (finished, done) = watch::channel(Done { request: 0, outcome: Ok(()) });
-        let keeper = Keeper { table, plan, refused, in_force: None };
+        let plan = plans.in_force();
+        let keeper = Keeper { table, plans, plan, state_dir, in_force: None };
         let task = tokio::spawn(keeper.run(requests, finished));
         Self { asked, done, task }
     }
@@ -75,21 +95,47 @@ impl Drop for Firewall {
 
 struct Keeper {
     table: String,
+    plans: Arc<Plans>,
     plan: Arc<RwLock<Plan>>,
-    refused: PathBuf,
+    state_dir: PathBuf,
     /// What this process has put in force; `None` when it does not know.
     in_force: Option<Rules>,
 }
 
 impl Keeper {
     async fn run(mut self, mut requests: watch::Receiver<u64>, finished: watch::Sender<Done>) {
-        while requests.changed().await.is_ok() {
-            let request = *requests.borrow_and_update();
-            let outcome = self.apply().await;
-            if let Err(error) = &outcome {
-                tracing::error!(%error, "the packet filter does not follow the plan");
+        let mut forget_at = Some(Instant::now() + INHERITANCE);
+        let mut save_at = None;
+        loop {
+            tokio::select! {
+                changed = requests.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let request = *requests.borrow_and_update();
+                    let outcome = self.apply().await;
+                    save_at = save_at.or_else(|| Some(Instant::now() + SAVE_AFTER));
+                    finished.send_replace(Done { request, outcome });
+                }
+                () = at(forget_at) => {
+                    forget_at = None;
+                    if self.plans.forget_inherited() {
+                        self.apply().await.ok();
+                        save_at = Some(Instant::now());
+                    }
+                }
+                () = at(save_at) => {
+                    save_at = None;
+                    self.save();
+                }
             }
-            finished.send_replace(Done { request, outcome });
+        }
+    }
+
+    fn save(&self) {
+        let plan = self.plan.read().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = plans::save(&self.state_dir.join(PLAN_FILE), &plan) {
+            tracing::warn!(%error, "the plan of the networks could not be kept for a restart");
         }
     }
 
@@ -115,7 +161,11 @@ impl Keeper {
         loop {
             match run_nft(&script).await {
                 Ok(()) => break,
-                Err(error) if attempt == ATTEMPTS => return Err(self.give_up(&script, &error)),
+                Err(error) if attempt == ATTEMPTS => {
+                    let error = self.give_up(&script, &error);
+                    tracing::error!(%error, "the packet filter does not follow the plan");
+                    return Err(error);
+                }
                 Err(error) => tracing::warn!(%error, attempt, "nft failed, trying again"),
             }
             attempt += 1;
@@ -126,12 +176,21 @@ impl Keeper {
     }
 
     fn give_up(&self, script: &str, error: &str) -> DriverError {
-        let kept = std::fs::write(&self.refused, script)
-            .map(|()| format!("; the rules are in {}", self.refused.display()))
+        let refused = self.state_dir.join(REFUSED_RULES);
+        let kept = std::fs::write(&refused, script)
+            .map(|()| format!("; the rules are in {}", refused.display()))
             .unwrap_or_default();
         DriverError::Failed(format!(
             "the packet filter could not be set, the one before stays in force: {error}{kept}"
         ))
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

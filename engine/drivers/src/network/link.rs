@@ -12,7 +12,7 @@ use rtnetlink::{
     packet_core::ErrorMessage,
     packet_route::{
         address::{AddressAttribute, AddressMessage, AddressScope},
-        link::{LinkAttribute, LinkMessage, Stats64},
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, Stats64},
         route::{RouteAddress, RouteAttribute},
     },
 };
@@ -59,7 +59,7 @@ impl Links {
                 })?
             }
         };
-        if !is_ours(&link, spec.network) {
+        if !is_bridge(&link) || !is_ours(&link, spec.network) {
             return Err(DriverError::Refused(format!(
                 "the host has an interface {name} already that is not of this network; choose \
                  another name for the network, or delete it with: ip link delete {name}"
@@ -76,21 +76,18 @@ impl Links {
         Ok(Bridge { index, mac })
     }
 
-    /// Removes the bridge of this name if it is the network's.
-    pub(super) async fn remove_bridge(
-        &self,
-        name: &str,
-        network: NetworkId,
-    ) -> Result<(), DriverError> {
-        let Some(link) = self.find(name).await? else { return Ok(()) };
-        if !is_ours(&link, network) {
-            return Ok(());
+    /// Removes the network's bridge, whatever its name; a daemon that has just started knows none.
+    pub(super) async fn remove_bridges(&self, network: NetworkId) -> Result<(), DriverError> {
+        let request = self.handle.link().get().execute();
+        let all: Vec<LinkMessage> = request.try_collect().await.map_err(|e| failed("links", &e))?;
+        for link in all.iter().filter(|link| is_bridge(link) && is_ours(link, network)) {
+            match self.handle.link().del(link.header.index).execute().await {
+                Ok(()) => {}
+                Err(error) if is_error(&error, nix::Error::ENODEV) => {}
+                Err(error) => return Err(failed("removing the bridge", &error)),
+            }
         }
-        match self.handle.link().del(link.header.index).execute().await {
-            Ok(()) => Ok(()),
-            Err(error) if is_error(&error, nix::Error::ENODEV) => Ok(()),
-            Err(error) => Err(failed(&format!("removing the bridge {name}"), &error)),
-        }
+        Ok(())
     }
 
     /// Makes `wanted` the bridge's only addresses, apart from what the kernel gives it.
@@ -170,6 +167,13 @@ impl Links {
             Err(error) => Err(failed(&format!("looking for {name}"), &error)),
         }
     }
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    let kind = LinkInfo::Kind(InfoKind::Bridge);
+    link.attributes.iter().any(|attribute| {
+        if let LinkAttribute::LinkInfo(info) = attribute { info.contains(&kind) } else { false }
+    })
 }
 
 fn is_ours(link: &LinkMessage, network: NetworkId) -> bool {

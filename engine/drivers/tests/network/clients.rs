@@ -75,6 +75,45 @@ fn a_guest_gets_its_address_and_finds_its_neighbour() {
     });
 }
 
+/// systemd-networkd as in a container: no udev, a /run of its own.
+const NETWORKD_SCRIPT: &str = r"
+set -e
+mount -t sysfs -o ro sysfs /sys
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+chown -R systemd-network /run/systemd/netif
+printf '[Match]\nName=eth0\n[Network]\nDHCP=yes\n' > /run/systemd/network/10-eth0.network
+/lib/systemd/systemd-networkd &
+daemon=$!
+trap 'kill $daemon' EXIT
+until ip route | grep -q default && ip -6 address show dev eth0 | grep -q fd42; do sleep 0.05; done
+ip address show dev eth0
+ip route
+cat /run/systemd/netif/leases/*
+";
+
+#[test]
+fn networkd_configures_a_debian_guest() {
+    in_a_new_world(|| async {
+        let world = World::new();
+        let spec = world.with_ipv6();
+        world.networks.ensure_network(&spec).await.unwrap();
+        let one = with_own_ipv6(&spec, world.example.reservation("one", 2));
+        let guest = world.guest_with(one).await;
+        let script = world.file("networkd");
+        std::fs::write(&script, NETWORKD_SCRIPT).unwrap();
+        let networkd = format!("timeout 15 unshare -m sh {}", script.display());
+        let (configured, said) = guest.namespace.run_beside(&networkd).await;
+        assert!(configured, "{said}");
+        let address = guest.reservation.nic.ipv6.unwrap().to_string();
+        for expected in
+            ["10.213.42.2/24", &address, "via 10.213.42.1", "HOSTNAME=one", "DOMAINNAME=law.test"]
+        {
+            assert!(said.contains(expected), "no {expected} in {said}");
+        }
+    });
+}
+
 #[test]
 fn a_guest_without_a_reservation_gets_no_address() {
     in_a_new_world(|| async {

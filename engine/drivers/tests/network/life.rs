@@ -59,6 +59,33 @@ fn a_restart_finds_everything_as_it_was() {
 }
 
 #[test]
+fn a_restart_cuts_nobody_off_while_it_is_told_its_networks() {
+    in_a_new_world(|| async {
+        let mut world = World::new();
+        let _outside = world.outside();
+        let later = world.network();
+        let first = laws::Example::new("stapest1", 43).network();
+        world.networks.ensure_network(&later).await.unwrap();
+        let guest = world.configured_guest("one", 2).await;
+        let rules = || run("nft list table bridge stapes_test");
+        let before = rules();
+        let name = &guest.reservation.nic.host_name;
+        eventually("the plan is kept", async || {
+            std::fs::read_to_string(world.file("plan.json")).is_ok_and(|plan| plan.contains(name))
+        })
+        .await;
+        world.restart().await;
+        world.networks.ensure_network(&first).await.unwrap();
+        assert_eq!(rules(), before, "filtered as before");
+        assert!(guest.namespace.run_beside("ping -c1 -W5 192.0.2.2").await.0, "NAT as before");
+        // Its log says that the network is no more, and it never knew more than the id.
+        world.networks.remove_network(later.network).await.unwrap();
+        assert!(!run("ip -o link").contains("stapest0"));
+        assert!(!rules().contains(&guest.reservation.nic.host_name));
+    });
+}
+
+#[test]
 fn an_interface_of_somebody_else_is_left_alone() {
     in_a_new_world(|| async {
         let world = World::new();
