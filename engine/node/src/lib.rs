@@ -1,1 +1,21 @@
-//! Skeleton.
+//! The executor on each node: it performs the tasks that the log orders from it, and reports.
+//!
+//! ```text
+//! log ─ tasks of this node ─► dispatcher ─► one queue a subject ─► drivers
+//!                                 ▲                 │ report (durable), then
+//!                                 └── cursor ◄──────┘ the task is done with
+//! ```
+//!
+//! Every task is a reconcile: the drivers look at the world and converge, so a task may be performed
+//! again after any crash. What was performed, and what came of it, is remembered beside the guests
+//! ([`memory`]), so that a task that comes again is answered rather than repeated.
+//!
+//! Architecture Invariant: nothing here decides. A node knows its own tasks and no other record.
+
+mod dispatcher;
+mod executor;
+mod memory;
+mod perform;
+mod subject;
+
+pub use executor::{Drivers, Executor, ExecutorConfig, StartError};

@@ -1,0 +1,147 @@
+//! The executor's life: put the host back in order, take over what runs, then do as the log says.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use stapes_core::{
+    ids::NodeId,
+    port::{
+        DriverError,
+        guest::Guests,
+        image::Images,
+        log::{EventLog, ReadError},
+        network::Networks,
+        report::{Progress, ReportError, Reports},
+        storage::Storage,
+    },
+    task::Observation,
+};
+
+use crate::{dispatcher::Dispatcher, memory::Memory};
+
+/// How long a report that cannot be taken waits before it is repeated, at most.
+const REPORT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What touches the host.
+#[derive(Clone, Debug)]
+pub struct Drivers {
+    pub guests: Arc<dyn Guests>,
+    pub storage: Arc<dyn Storage>,
+    pub networks: Arc<dyn Networks>,
+    pub images: Arc<dyn Images>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ExecutorConfig {
+    pub node: NodeId,
+    /// For what it remembers.
+    pub state_dir: PathBuf,
+}
+
+/// A cheap handle; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    pub(crate) config: ExecutorConfig,
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) reports: Arc<dyn Reports>,
+    pub(crate) drivers: Drivers,
+    pub(crate) progress: Arc<dyn Progress>,
+    pub(crate) memory: Memory,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the node's memory in {dir} cannot be used")]
+    Memory { dir: PathBuf, source: io::Error },
+    #[error("the guests that run cannot be taken over")]
+    Adopt(#[source] DriverError),
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+impl Executor {
+    /// # Errors
+    /// When its memory cannot be opened.
+    pub fn new(
+        config: ExecutorConfig,
+        log: Arc<dyn EventLog>,
+        reports: Arc<dyn Reports>,
+        drivers: Drivers,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Self, StartError> {
+        let memory = Memory::open(&config.state_dir)
+            .map_err(|source| StartError::Memory { dir: config.state_dir.clone(), source })?;
+        Ok(Self { config, log, reports, drivers, progress, memory })
+    }
+
+    /// Puts pools and networks back, takes over the guests that run and reports those that ended.
+    /// To be called once, before [`Executor::run`].
+    ///
+    /// # Errors
+    /// When what runs cannot be found out, or cannot be reported. A pool or a network that cannot be
+    /// put back is logged: its guests' tasks will say so.
+    pub async fn take_over(&self) -> Result<(), StartError> {
+        self.restore_host().await.map_err(|source| StartError::Memory { dir: self.config.state_dir.clone(), source })?;
+        let (running, exited) = self.drivers.guests.adopt().await.map_err(StartError::Adopt)?;
+        tracing::info!(running = running.len(), exited = exited.len(), "guests taken over");
+        self.reports.observe(Observation::Adopted { running, exited }).await?;
+        Ok(())
+    }
+
+    async fn restore_host(&self) -> io::Result<()> {
+        for spec in self.memory.pools()? {
+            if let Err(error) = self.drivers.storage.ensure_pool(&spec).await {
+                tracing::error!(pool = spec.name, %error, "storage pool is not usable");
+            }
+        }
+        for spec in self.memory.networks()? {
+            if let Err(error) = self.drivers.networks.ensure_network(&spec).await {
+                tracing::error!(network = spec.bridge, %error, "network is not usable");
+            }
+        }
+        for reservations in self.memory.reservations()? {
+            let Some(first) = reservations.first() else { continue };
+            if let Err(error) = self.drivers.networks.reserve(first.instance, &reservations).await {
+                tracing::error!(instance = %first.instance, %error, "addresses are not reserved");
+            }
+        }
+        Ok(())
+    }
+
+    /// Performs this node's tasks for as long as the log can be followed.
+    ///
+    /// # Errors
+    /// Why the log cannot be followed any more.
+    pub async fn run(&self) -> Result<(), ReadError> {
+        Dispatcher::new(self.clone()).run().await
+    }
+
+    /// The name of this node's durable cursor.
+    pub(crate) fn cursor(&self) -> String {
+        format!("node-{}", self.config.node.0.simple())
+    }
+
+    /// Reports until the report is durable; an unavailable log is asked again and again, since the
+    /// task is not done with before. A report that makes no sense is dropped with a line in the log.
+    pub(crate) async fn deliver<F>(&self, what: &str, send: impl Fn() -> F)
+    where
+        F: Future<Output = Result<(), ReportError>>,
+    {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match send().await {
+                Ok(()) => return,
+                Err(ReportError::Refused(why)) => {
+                    tracing::warn!(what, why, "report refused");
+                    return;
+                }
+                Err(ReportError::Unavailable(why)) => {
+                    tracing::warn!(what, why, "report not taken; it will be repeated");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REPORT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a node remembers between two starts: what it performed on each subject and with what
+//! outcome, which pools and networks it has, and who is in the address plan.
+//!
+//! Small JSON files, replaced atomically. They need no sync: a killed daemon loses nothing that it
+//! wrote, and after a crash of the host the guests are gone too, and the log says what to do.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use stapes_core::{
+    ids::{InstanceId, NetworkId, PoolId},
+    spec::{Incarnation, NetworkSpec, PoolSpec, Reservation},
+    task::{Outcome, Subject},
+};
+
+/// The last task performed on a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Performed {
+    pub incarnation: Incarnation,
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    dir: PathBuf,
+}
+
+impl Memory {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        for part in ["performed", "pools", "networks", "reservations"] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    pub(crate) fn performed(&self, subject: &Subject) -> io::Result<Option<Performed>> {
+        read(&self.dir.join("performed").join(file_of(subject)))
+    }
+
+    pub(crate) fn set_performed(&self, subject: &Subject, performed: &Performed) -> io::Result<()> {
+        write(&self.dir.join("performed").join(file_of(subject)), performed)
+    }
+
+    pub(crate) fn pools(&self) -> io::Result<Vec<PoolSpec>> {
+        read_all(&self.dir.join("pools"))
+    }
+
+    pub(crate) fn set_pool(&self, pool: PoolId, spec: Option<&PoolSpec>) -> io::Result<()> {
+        set(&self.dir.join("pools").join(format!("{pool}.json")), spec)
+    }
+
+    pub(crate) fn networks(&self) -> io::Result<Vec<NetworkSpec>> {
+        read_all(&self.dir.join("networks"))
+    }
+
+    pub(crate) fn set_network(&self, network: NetworkId, spec: Option<&NetworkSpec>) -> io::Result<()> {
+        set(&self.dir.join("networks").join(format!("{network}.json")), spec)
+    }
+
+    /// Of all instances, each with at least one.
+    pub(crate) fn reservations(&self) -> io::Result<Vec<Vec<Reservation>>> {
+        read_all(&self.dir.join("reservations"))
+    }
+
+    pub(crate) fn set_reservations(&self, instance: InstanceId, reservations: &[Reservation]) -> io::Result<()> {
+        let path = self.dir.join("reservations").join(format!("{instance}.json"));
+        set(&path, (!reservations.is_empty()).then_some(&reservations))
+    }
+}
+
+fn file_of(subject: &Subject) -> String {
+    match subject {
+        Subject::Instance(id) => format!("instance-{id}.json"),
+        Subject::Network(id) => format!("network-{id}.json"),
+        Subject::Pool(id) => format!("pool-{id}.json"),
+        Subject::Volume(id) => format!("volume-{id}.json"),
+        Subject::Image(fingerprint) => format!("image-{fingerprint}.json"),
+    }
+}
+
+fn set<T: Serialize>(path: &Path, value: Option<&T>) -> io::Result<()> {
+    match value {
+        Some(value) => write(path, value),
+        None => fs::remove_file(path).or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        }),
+    }
+}
+
+fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = fs::File::create(&partial)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    fs::rename(&partial, path)
+}
+
+/// A file that cannot be read as what it should be is as good as none: the log knows better.
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "unreadable, ignored"))
+            .ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_all<T: DeserializeOwned>(dir: &Path) -> io::Result<Vec<T>> {
+    let mut values = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            values.extend(read(&path)?);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_performed_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let subject = Subject::Instance(InstanceId::derive(&["a"]));
+        let performed = Performed { incarnation: Incarnation::default(), outcome: Outcome::Done };
+        Memory::open(dir.path()).unwrap().set_performed(&subject, &performed).unwrap();
+        let again = Memory::open(dir.path()).unwrap();
+        assert_eq!(again.performed(&subject).unwrap(), Some(performed));
+        fs::write(dir.path().join("performed").join(file_of(&subject)), "{").unwrap();
+        assert_eq!(again.performed(&subject).unwrap(), None);
+    }
+}

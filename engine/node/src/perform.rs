@@ -1,0 +1,165 @@
+//! One task by the drivers. Every branch may be repeated.
+
+use stapes_core::{
+    ids::{InstanceId, PoolId},
+    port::{
+        DriverError,
+        guest::{ExitCause, Stop},
+    },
+    spec::{GuestSpec, Limits, Reservation, RootSource},
+    task::{Outcome, Subject, Task, Work},
+};
+
+use crate::executor::Executor;
+
+pub(crate) async fn perform(executor: &Executor, task: &Task) -> Outcome {
+    let outcome = match &task.subject {
+        Subject::Instance(instance) => on_instance(executor, *instance, task).await,
+        Subject::Pool(_) | Subject::Network(_) | Subject::Volume(_) | Subject::Image(_) => {
+            on_resource(executor, task).await
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::warn!(task = %task.id, operation = %task.operation, %error, "task failed");
+        Outcome::Failed(error.into())
+    })
+}
+
+async fn on_instance(executor: &Executor, instance: InstanceId, task: &Task) -> Result<Outcome, DriverError> {
+    let storage = &executor.drivers.storage;
+    let guests = &executor.drivers.guests;
+    match &task.work {
+        Work::CreateRoot { pool, source, quota_bytes, reservations } => {
+            reserve(executor, instance, reservations).await?;
+            make_root(executor, task, instance, (*pool, source, *quota_bytes)).await?;
+        }
+        Work::ReplaceRoot { pool, source, quota_bytes } => {
+            guests.stop(instance, Stop::Force).await?;
+            storage.delete_volume_content(*pool, instance.into()).await?;
+            make_root(executor, task, instance, (*pool, source, *quota_bytes)).await?;
+        }
+        Work::Start { spec, reservations } => return start(executor, spec, reservations).await,
+        Work::Stop { force, timeout } => {
+            let how = if *force { Stop::Force } else { Stop::Clean { timeout: *timeout } };
+            let cause = guests.stop(instance, how).await?;
+            return Ok(stopped(cause));
+        }
+        Work::Freeze => guests.freeze(instance).await?,
+        Work::Unfreeze => guests.unfreeze(instance).await?,
+        Work::SetLimits { pool, limits } => set_limits(executor, instance, *pool, limits).await?,
+        Work::Reserve { reservations } => reserve(executor, instance, reservations).await?,
+        Work::CreateSnapshot { pool, snapshot } => storage.create_snapshot(*pool, instance.into(), *snapshot).await?,
+        Work::DeleteSnapshot { pool, snapshot } => storage.delete_snapshot(*pool, instance.into(), *snapshot).await?,
+        Work::RestoreSnapshot { pool, snapshot } => {
+            storage.restore_snapshot(*pool, instance.into(), *snapshot).await?;
+        }
+        Work::DeleteInstance { pool } => {
+            guests.stop(instance, Stop::Force).await?;
+            storage.delete_volume(*pool, instance.into()).await?;
+            reserve(executor, instance, &[]).await?;
+        }
+        Work::EnsurePool { .. }
+        | Work::RemovePool
+        | Work::EnsureNetwork { .. }
+        | Work::RemoveNetwork
+        | Work::CreateVolume { .. }
+        | Work::DeleteVolume { .. }
+        | Work::RemoveImage { .. } => return Err(misdirected(task)),
+    }
+    Ok(Outcome::Done)
+}
+
+fn misdirected(task: &Task) -> DriverError {
+    DriverError::Refused(format!("task {} orders work that its subject cannot have", task.id))
+}
+
+fn stopped(cause: ExitCause) -> Outcome {
+    Outcome::Stopped { cause, at: now() }
+}
+
+fn now() -> chrono::DateTime<chrono::Utc> {
+    chrono::SubsecRound::trunc_subsecs(chrono::Utc::now(), 6)
+}
+
+async fn make_root(
+    executor: &Executor,
+    task: &Task,
+    instance: InstanceId,
+    (pool, source, quota_bytes): (PoolId, &RootSource, Option<u64>),
+) -> Result<(), DriverError> {
+    let storage = &executor.drivers.storage;
+    if let RootSource::Image(fingerprint) = source {
+        executor.progress.progress(task.operation, "create_instance_from_image_unpack", 0);
+        storage.ensure_image(pool, fingerprint).await?;
+        executor.progress.progress(task.operation, "create_instance_from_image_unpack", 100);
+    }
+    storage.create_root(pool, instance.into(), source, quota_bytes).await
+}
+
+async fn start(executor: &Executor, spec: &GuestSpec, reservations: &[Reservation]) -> Result<Outcome, DriverError> {
+    let drivers = &executor.drivers;
+    reserve(executor, spec.instance, reservations).await?;
+    let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
+    let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
+    settled?;
+    let running = drivers.guests.start(spec, &layers?).await?;
+    Ok(Outcome::Started(running))
+}
+
+/// Takes the interfaces into the address plan, and remembers them for the next start of the daemon.
+async fn reserve(executor: &Executor, instance: InstanceId, nics: &[Reservation]) -> Result<(), DriverError> {
+    let remembered = executor.memory.set_reservations(instance, nics);
+    remembered.map_err(|error| DriverError::Failed(format!("reservations cannot be remembered: {error}")))?;
+    executor.drivers.networks.reserve(instance, nics).await
+}
+
+async fn set_limits(
+    executor: &Executor,
+    instance: InstanceId,
+    pool: PoolId,
+    limits: &Limits,
+) -> Result<(), DriverError> {
+    executor.drivers.storage.set_quota(pool, instance.into(), limits.disk_bytes).await?;
+    match executor.drivers.guests.running(instance).await {
+        Some(_) => executor.drivers.guests.set_limits(instance, limits).await,
+        None => Ok(()),
+    }
+}
+
+async fn on_resource(executor: &Executor, task: &Task) -> Result<Outcome, DriverError> {
+    let storage = &executor.drivers.storage;
+    let networks = &executor.drivers.networks;
+    let memory = &executor.memory;
+    let forgot = |error: std::io::Error| DriverError::Failed(format!("the node cannot remember it: {error}"));
+    match (&task.work, &task.subject) {
+        (Work::EnsurePool { spec }, _) => {
+            storage.ensure_pool(spec).await?;
+            memory.set_pool(spec.pool, Some(spec)).map_err(forgot)?;
+        }
+        (Work::RemovePool, Subject::Pool(pool)) => {
+            storage.remove_pool(*pool).await?;
+            memory.set_pool(*pool, None).map_err(forgot)?;
+        }
+        (Work::EnsureNetwork { spec }, _) => {
+            networks.ensure_network(spec).await?;
+            networks.settle().await?;
+            memory.set_network(spec.network, Some(spec)).map_err(forgot)?;
+        }
+        (Work::RemoveNetwork, Subject::Network(network)) => {
+            networks.remove_network(*network).await?;
+            memory.set_network(*network, None).map_err(forgot)?;
+        }
+        (Work::CreateVolume { pool, quota_bytes }, Subject::Volume(volume)) => {
+            storage.create_volume(*pool, *volume, *quota_bytes).await?;
+        }
+        (Work::DeleteVolume { pool }, Subject::Volume(volume)) => storage.delete_volume(*pool, *volume).await?,
+        (Work::RemoveImage { pools }, Subject::Image(fingerprint)) => {
+            for pool in pools {
+                storage.remove_image(*pool, fingerprint).await?;
+            }
+            executor.drivers.images.remove(fingerprint).await?;
+        }
+        _ => return Err(misdirected(task)),
+    }
+    Ok(Outcome::Done)
+}

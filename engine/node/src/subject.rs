@@ -1,0 +1,132 @@
+//! One subject's worker: its requests one after the other. A forced stop does not wait for a clean
+//! one that is under way.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use stapes_core::{
+    agent::{Verdict, judge},
+    ids::Sequence,
+    port::guest::Exited,
+    task::{Observation, Outcome, Report, Subject, Task, Work},
+};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{
+    dispatcher::{Notice, Request},
+    executor::Executor,
+    memory::Performed,
+    perform::perform,
+};
+
+/// How long a worker waits for another request before it offers to go.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) struct Worker {
+    pub(crate) executor: Executor,
+    pub(crate) subject: Subject,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) notify: mpsc::UnboundedSender<Notice>,
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+impl Worker {
+    pub(crate) async fn run(mut self) {
+        let mut waiting = VecDeque::new();
+        while let Some(request) = self.next(&mut waiting).await {
+            match request {
+                Request::Perform { sequence, task } => {
+                    self.take(&task, &mut waiting).await;
+                    let _ = self.notify.send(Notice::Over(sequence));
+                }
+                Request::Observe(exited) => self.observe(exited).await,
+            }
+        }
+    }
+
+    async fn next(&mut self, waiting: &mut VecDeque<Request>) -> Option<Request> {
+        if let Some(request) = waiting.pop_front() {
+            return Some(request);
+        }
+        loop {
+            match tokio::time::timeout(IDLE_MAX, self.requests.recv()).await {
+                Ok(request) => return request,
+                Err(_) => {
+                    let _ = self.notify.send(Notice::Idle(self.subject.clone()));
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, task: &Task, waiting: &mut VecDeque<Request>) {
+        let performed = self.executor.memory.performed(&self.subject).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was performed last cannot be read");
+            None
+        });
+        let last = performed.as_ref().map(|performed| performed.incarnation);
+        match judge(task.incarnation, last) {
+            Verdict::Drop => tracing::debug!(task = %task.id, "overtaken, dropped"),
+            Verdict::Answer => {
+                if let Some(performed) = performed {
+                    self.report(task, performed.outcome).await;
+                }
+            }
+            Verdict::Perform => {
+                let Some(outcome) = self.perform(task, waiting).await else { return };
+                let performed = Performed { incarnation: task.incarnation, outcome: outcome.clone() };
+                if let Err(error) = self.executor.memory.set_performed(&self.subject, &performed) {
+                    tracing::error!(%error, "what was performed cannot be remembered");
+                }
+                self.report(task, outcome).await;
+            }
+        }
+    }
+
+    /// Performs the task; `None` when a forced stop overtook it.
+    async fn perform(&mut self, task: &Task, waiting: &mut VecDeque<Request>) -> Option<Outcome> {
+        let permits = self.permits.clone();
+        // Waiting for a guest to shut down uses nothing; it must not keep others from working.
+        let _permit = match task.work {
+            Work::Stop { force: false, .. } => None,
+            _ => permits.acquire().await.ok(),
+        };
+        let work = perform(&self.executor, task);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return Some(outcome),
+                Some(request) = self.requests.recv(), if waiting.len() < 64 => {
+                    let overtaken = overtakes(&request, task);
+                    waiting.push_back(request);
+                    if overtaken {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn report(&self, task: &Task, outcome: Outcome) {
+        let report = Report {
+            task: task.id,
+            node: task.node,
+            operation: task.operation,
+            subject: task.subject.clone(),
+            incarnation: task.incarnation,
+            outcome,
+        };
+        self.executor.deliver("task", || self.executor.reports.report(report.clone())).await;
+    }
+
+    async fn observe(&self, exited: Exited) {
+        self.executor.deliver("exit", || self.executor.reports.observe(Observation::Exited(exited))).await;
+    }
+}
+
+fn overtakes(request: &Request, task: &Task) -> bool {
+    let forced = |sequence: &Sequence, newer: &Task| {
+        let _ = sequence;
+        matches!(newer.work, Work::Stop { force: true, .. }) && newer.incarnation > task.incarnation
+    };
+    let clean = matches!(task.work, Work::Stop { force: false, .. });
+    clean && matches!(request, Request::Perform { sequence, task } if forced(sequence, task))
+}
