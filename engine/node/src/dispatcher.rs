@@ -103,10 +103,14 @@ impl Dispatcher {
         let mine = StreamId::new(StreamKind::Task, self.executor.config.node);
         for stored in records {
             if stored.stream == mine {
-                let recorded = Recorded::read(stored).map_err(|error| ReadError::Corrupt(error.to_string()))?;
+                let recorded = Recorded::read(stored)
+                    .map_err(|error| ReadError::Corrupt(error.to_string()))?;
                 if let Some(task) = recorded.task() {
                     self.under_way.insert(stored.sequence);
-                    let request = Request::Perform { sequence: stored.sequence, task: Box::new(task.clone()) };
+                    let request = Request::Perform {
+                        sequence: stored.sequence,
+                        task: Box::new(task.clone()),
+                    };
                     self.send(task.subject.clone(), request).await;
                 }
             }

@@ -82,7 +82,9 @@ impl Executor {
     /// When what runs cannot be found out, or cannot be reported. A pool or a network that cannot be
     /// put back is logged: its guests' tasks will say so.
     pub async fn take_over(&self) -> Result<(), StartError> {
-        self.restore_host().await.map_err(|source| StartError::Memory { dir: self.config.state_dir.clone(), source })?;
+        self.restore_host()
+            .await
+            .map_err(|source| StartError::Memory { dir: self.config.state_dir.clone(), source })?;
         let (running, exited) = self.drivers.guests.adopt().await.map_err(StartError::Adopt)?;
         tracing::info!(running = running.len(), exited = exited.len(), "guests taken over");
         self.reports.observe(Observation::Adopted { running, exited }).await?;

@@ -57,7 +57,11 @@ impl Memory {
         read_all(&self.dir.join("networks"))
     }
 
-    pub(crate) fn set_network(&self, network: NetworkId, spec: Option<&NetworkSpec>) -> io::Result<()> {
+    pub(crate) fn set_network(
+        &self,
+        network: NetworkId,
+        spec: Option<&NetworkSpec>,
+    ) -> io::Result<()> {
         set(&self.dir.join("networks").join(format!("{network}.json")), spec)
     }
 
@@ -66,7 +70,11 @@ impl Memory {
         read_all(&self.dir.join("reservations"))
     }
 
-    pub(crate) fn set_reservations(&self, instance: InstanceId, reservations: &[Reservation]) -> io::Result<()> {
+    pub(crate) fn set_reservations(
+        &self,
+        instance: InstanceId,
+        reservations: &[Reservation],
+    ) -> io::Result<()> {
         let path = self.dir.join("reservations").join(format!("{instance}.json"));
         set(&path, (!reservations.is_empty()).then_some(&reservations))
     }
@@ -85,10 +93,10 @@ fn file_of(subject: &Subject) -> String {
 fn set<T: Serialize>(path: &Path, value: Option<&T>) -> io::Result<()> {
     match value {
         Some(value) => write(path, value),
-        None => fs::remove_file(path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }),
+        None => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        },
     }
 }
 
@@ -103,7 +111,9 @@ fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes)
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "unreadable, ignored"))
+            .inspect_err(
+                |error| tracing::warn!(path = %path.display(), %error, "unreadable, ignored"),
+            )
             .ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

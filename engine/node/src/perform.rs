@@ -25,18 +25,23 @@ pub(crate) async fn perform(executor: &Executor, task: &Task) -> Outcome {
     })
 }
 
-async fn on_instance(executor: &Executor, instance: InstanceId, task: &Task) -> Result<Outcome, DriverError> {
+async fn on_instance(
+    executor: &Executor,
+    instance: InstanceId,
+    task: &Task,
+) -> Result<Outcome, DriverError> {
     let storage = &executor.drivers.storage;
     let guests = &executor.drivers.guests;
     match &task.work {
         Work::CreateRoot { pool, source, quota_bytes, reservations } => {
             reserve(executor, instance, reservations).await?;
-            make_root(executor, task, instance, (*pool, source, *quota_bytes)).await?;
+            ensure_source(executor, task, *pool, source).await?;
+            storage.create_root(*pool, instance.into(), source, *quota_bytes).await?;
         }
         Work::ReplaceRoot { pool, source, quota_bytes } => {
             guests.stop(instance, Stop::Force).await?;
-            storage.delete_volume_content(*pool, instance.into()).await?;
-            make_root(executor, task, instance, (*pool, source, *quota_bytes)).await?;
+            ensure_source(executor, task, *pool, source).await?;
+            storage.replace_root(*pool, instance.into(), source, *quota_bytes).await?;
         }
         Work::Start { spec, reservations } => return start(executor, spec, reservations).await,
         Work::Stop { force, timeout } => {
@@ -48,8 +53,12 @@ async fn on_instance(executor: &Executor, instance: InstanceId, task: &Task) -> 
         Work::Unfreeze => guests.unfreeze(instance).await?,
         Work::SetLimits { pool, limits } => set_limits(executor, instance, *pool, limits).await?,
         Work::Reserve { reservations } => reserve(executor, instance, reservations).await?,
-        Work::CreateSnapshot { pool, snapshot } => storage.create_snapshot(*pool, instance.into(), *snapshot).await?,
-        Work::DeleteSnapshot { pool, snapshot } => storage.delete_snapshot(*pool, instance.into(), *snapshot).await?,
+        Work::CreateSnapshot { pool, snapshot } => {
+            storage.create_snapshot(*pool, instance.into(), *snapshot).await?
+        }
+        Work::DeleteSnapshot { pool, snapshot } => {
+            storage.delete_snapshot(*pool, instance.into(), *snapshot).await?
+        }
         Work::RestoreSnapshot { pool, snapshot } => {
             storage.restore_snapshot(*pool, instance.into(), *snapshot).await?;
         }
@@ -81,22 +90,26 @@ fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::SubsecRound::trunc_subsecs(chrono::Utc::now(), 6)
 }
 
-async fn make_root(
+/// Unpacks the image that a root is to be made from, unless it is there.
+async fn ensure_source(
     executor: &Executor,
     task: &Task,
-    instance: InstanceId,
-    (pool, source, quota_bytes): (PoolId, &RootSource, Option<u64>),
+    pool: PoolId,
+    source: &RootSource,
 ) -> Result<(), DriverError> {
-    let storage = &executor.drivers.storage;
     if let RootSource::Image(fingerprint) = source {
         executor.progress.progress(task.operation, "create_instance_from_image_unpack", 0);
-        storage.ensure_image(pool, fingerprint).await?;
+        executor.drivers.storage.ensure_image(pool, fingerprint).await?;
         executor.progress.progress(task.operation, "create_instance_from_image_unpack", 100);
     }
-    storage.create_root(pool, instance.into(), source, quota_bytes).await
+    Ok(())
 }
 
-async fn start(executor: &Executor, spec: &GuestSpec, reservations: &[Reservation]) -> Result<Outcome, DriverError> {
+async fn start(
+    executor: &Executor,
+    spec: &GuestSpec,
+    reservations: &[Reservation],
+) -> Result<Outcome, DriverError> {
     let drivers = &executor.drivers;
     reserve(executor, spec.instance, reservations).await?;
     let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
@@ -107,9 +120,15 @@ async fn start(executor: &Executor, spec: &GuestSpec, reservations: &[Reservatio
 }
 
 /// Takes the interfaces into the address plan, and remembers them for the next start of the daemon.
-async fn reserve(executor: &Executor, instance: InstanceId, nics: &[Reservation]) -> Result<(), DriverError> {
+async fn reserve(
+    executor: &Executor,
+    instance: InstanceId,
+    nics: &[Reservation],
+) -> Result<(), DriverError> {
     let remembered = executor.memory.set_reservations(instance, nics);
-    remembered.map_err(|error| DriverError::Failed(format!("reservations cannot be remembered: {error}")))?;
+    remembered.map_err(|error| {
+        DriverError::Failed(format!("reservations cannot be remembered: {error}"))
+    })?;
     executor.drivers.networks.reserve(instance, nics).await
 }
 
@@ -130,7 +149,9 @@ async fn on_resource(executor: &Executor, task: &Task) -> Result<Outcome, Driver
     let storage = &executor.drivers.storage;
     let networks = &executor.drivers.networks;
     let memory = &executor.memory;
-    let forgot = |error: std::io::Error| DriverError::Failed(format!("the node cannot remember it: {error}"));
+    let forgot = |error: std::io::Error| {
+        DriverError::Failed(format!("the node cannot remember it: {error}"))
+    };
     match (&task.work, &task.subject) {
         (Work::EnsurePool { spec }, _) => {
             storage.ensure_pool(spec).await?;
@@ -152,7 +173,9 @@ async fn on_resource(executor: &Executor, task: &Task) -> Result<Outcome, Driver
         (Work::CreateVolume { pool, quota_bytes }, Subject::Volume(volume)) => {
             storage.create_volume(*pool, *volume, *quota_bytes).await?;
         }
-        (Work::DeleteVolume { pool }, Subject::Volume(volume)) => storage.delete_volume(*pool, *volume).await?,
+        (Work::DeleteVolume { pool }, Subject::Volume(volume)) => {
+            storage.delete_volume(*pool, *volume).await?
+        }
         (Work::RemoveImage { pools }, Subject::Image(fingerprint)) => {
             for pool in pools {
                 storage.remove_image(*pool, fingerprint).await?;

@@ -5,7 +5,6 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use stapes_core::{
     agent::{Verdict, judge},
-    ids::Sequence,
     port::guest::Exited,
     task::{Observation, Outcome, Report, Subject, Task, Work},
 };
@@ -72,7 +71,8 @@ impl Worker {
             }
             Verdict::Perform => {
                 let Some(outcome) = self.perform(task, waiting).await else { return };
-                let performed = Performed { incarnation: task.incarnation, outcome: outcome.clone() };
+                let performed =
+                    Performed { incarnation: task.incarnation, outcome: outcome.clone() };
                 if let Err(error) = self.executor.memory.set_performed(&self.subject, &performed) {
                     tracing::error!(%error, "what was performed cannot be remembered");
                 }
@@ -85,10 +85,7 @@ impl Worker {
     async fn perform(&mut self, task: &Task, waiting: &mut VecDeque<Request>) -> Option<Outcome> {
         let permits = self.permits.clone();
         // Waiting for a guest to shut down uses nothing; it must not keep others from working.
-        let _permit = match task.work {
-            Work::Stop { force: false, .. } => None,
-            _ => permits.acquire().await.ok(),
-        };
+        let _permit = if stops_cleanly(task) { None } else { permits.acquire().await.ok() };
         let work = perform(&self.executor, task);
         tokio::pin!(work);
         loop {
@@ -118,15 +115,19 @@ impl Worker {
     }
 
     async fn observe(&self, exited: Exited) {
-        self.executor.deliver("exit", || self.executor.reports.observe(Observation::Exited(exited))).await;
+        self.executor
+            .deliver("exit", || self.executor.reports.observe(Observation::Exited(exited)))
+            .await;
     }
 }
 
-fn overtakes(request: &Request, task: &Task) -> bool {
-    let forced = |sequence: &Sequence, newer: &Task| {
-        let _ = sequence;
-        matches!(newer.work, Work::Stop { force: true, .. }) && newer.incarnation > task.incarnation
-    };
-    let clean = matches!(task.work, Work::Stop { force: false, .. });
-    clean && matches!(request, Request::Perform { sequence, task } if forced(sequence, task))
+fn stops_cleanly(task: &Task) -> bool {
+    matches!(task.work, Work::Stop { force: false, .. })
+}
+
+fn overtakes(request: &Request, under_way: &Task) -> bool {
+    let Request::Perform { task, .. } = request else { return false };
+    stops_cleanly(under_way)
+        && matches!(task.work, Work::Stop { force: true, .. })
+        && task.incarnation > under_way.incarnation
 }

@@ -64,6 +64,15 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         source: &RootSource,
         quota_bytes: Option<u64>,
     ) -> Result<(), DriverError>;
+    /// The volume's content becomes the source's; its snapshots stay. The old content is there until
+    /// the new one is.
+    async fn replace_root(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        source: &RootSource,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError>;
     /// Makes an empty volume for data.
     async fn create_volume(
         &self,

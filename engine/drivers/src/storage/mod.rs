@@ -280,6 +280,17 @@ impl Storage for HostStorage {
         self.on(pool, move |pool| pool.create(volume, &source, quota_bytes)).await
     }
 
+    async fn replace_root(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        source: &RootSource,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError> {
+        let source = source.clone();
+        self.on(pool, move |pool| pool.replace(volume, &source, quota_bytes)).await
+    }
+
     async fn create_volume(
         &self,
         pool: PoolId,

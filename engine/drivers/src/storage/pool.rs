@@ -92,6 +92,29 @@ impl Pool {
         }
     }
 
+    /// The new content is made under another volume's name, and they change places. Images that
+    /// the volume's snapshots lie on stay marked as used by it.
+    pub(super) fn replace(
+        &self,
+        volume: VolumeId,
+        source: &RootSource,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError> {
+        self.kind(volume)?;
+        let stand_in = VolumeId::derive(&["replacement", &volume.to_string()]);
+        self.delete(stand_in)?;
+        self.create(stand_in, source, quota_bytes)?;
+        let _used = match self.kind(stand_in)? {
+            VolumeKind::Overlay { image } => Some(self.use_image(&image, volume, false)?),
+            VolumeKind::Plain => None,
+        };
+        let (new, old) = (self.layout.volume(stand_in), self.layout.volume(volume));
+        exchange(&new, &old)?;
+        self.steps.at("roots exchanged")?;
+        self.trees.commit(&self.layout.volumes())?;
+        self.delete(stand_in)
+    }
+
     fn create_from_image(
         &self,
         volume: VolumeId,
@@ -192,18 +215,13 @@ impl Pool {
 
     pub(super) fn delete(&self, volume: VolumeId) -> Result<(), DriverError> {
         let at = self.layout.volume(volume);
-        let kind = layout::read_kind(&at)?;
         self.throw_away(&at)?;
         self.steps.at("volume thrown away")?;
         self.throw_away(&self.layout.snapshots(volume))?;
         self.steps.at("snapshots thrown away")?;
         self.throw_away(&self.layout.tmp().join(volume.to_string()))?;
-        match kind {
-            Some(VolumeKind::Overlay { image }) => self.disuse_image(&image, volume)?,
-            Some(VolumeKind::Plain) => {}
-            // A killed predecessor may have taken the volume and left its marks.
-            None => self.disuse_images(volume)?,
-        }
+        // The volume's snapshots may lie on other images than its root.
+        self.disuse_images(volume)?;
         Sweeper::sweep_in_background(&self.sweeper);
         self.steps.at("image given back")
     }
@@ -289,4 +307,11 @@ fn make_private(path: &Path) -> Result<(), DriverError> {
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), DriverError> {
     let renamed = std::fs::rename(from, to);
     renamed.context(|| format!("renaming {} to {}", from.display(), to.display()))
+}
+
+/// Two trees change places at once.
+pub(super) fn exchange(one: &Path, other: &Path) -> Result<(), DriverError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let exchanged = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+    exchanged.context(|| format!("exchanging {} and {}", one.display(), other.display()))
 }

@@ -6,9 +6,9 @@
 use stapes_core::ids::{SnapshotId, VolumeId};
 
 use super::{
-    error::{Context, DriverError},
+    error::DriverError,
     layout,
-    pool::{Pool, rename},
+    pool::{Pool, exchange, rename},
     trash::Sweeper,
     trees::Access,
 };
@@ -76,14 +76,7 @@ impl Pool {
         self.steps.at("restored content staged")?;
         self.trees.set_limit(&staged, limit)?;
         self.steps.at("restored content limited")?;
-        rustix::fs::renameat_with(
-            rustix::fs::CWD,
-            &staged,
-            rustix::fs::CWD,
-            &at,
-            rustix::fs::RenameFlags::EXCHANGE,
-        )
-        .context(|| format!("exchanging {} and {}", staged.display(), at.display()))?;
+        exchange(&staged, &at)?;
         self.steps.at("contents exchanged")?;
         self.trees.commit(&self.layout.volumes())?;
         self.steps.at("exchange committed")?;

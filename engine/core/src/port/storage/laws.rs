@@ -55,6 +55,7 @@ pub async fn all(subject: &dyn Subject) {
     law.a_root_holds_its_image().await;
     law.a_removed_image_stays_until_unused().await;
     law.snapshots_keep_and_bring_back().await;
+    law.a_replaced_root_keeps_its_snapshots().await;
     law.copies_are_independent().await;
     law.quotas_hold_or_are_refused().await;
     law.interrupted_calls_converge().await;
@@ -241,6 +242,28 @@ impl Law<'_> {
         self.create(volume, &RootSource::Empty).await;
         not_found(self.storage.restore_snapshot(self.pool, volume, two).await);
         self.delete(volume).await;
+    }
+
+    async fn a_replaced_root_keeps_its_snapshots(&self) {
+        let [volume, other] = ["replaced", "replacement"].map(|name| VolumeId::derive(&[name]));
+        let snapshot = SnapshotId::derive(&["before"]);
+        self.create_from_image(volume).await;
+        self.write(volume, "mine", b"old").await;
+        self.snapshot(volume, snapshot).await;
+        self.create(other, &RootSource::Empty).await;
+        self.write(other, "mine", b"new").await;
+        let copy = RootSource::Volume { volume: other, snapshot: None, image: None };
+        for (source, mine) in [(copy, Some(&b"new"[..])), (RootSource::Image(image()), None)] {
+            for _ in 0..2 {
+                let replaced = self.storage.replace_root(self.pool, volume, &source, None).await;
+                replaced.expect("the root is replaced");
+            }
+            self.expect(volume, "mine", mine).await;
+        }
+        self.restore(volume, snapshot).await;
+        self.expect(volume, "mine", Some(b"old")).await;
+        self.delete(volume).await;
+        self.delete(other).await;
     }
 
     async fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) {

@@ -290,6 +290,23 @@ impl Storage for MemoryStorage {
         })
     }
 
+    async fn replace_root(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        source: &RootSource,
+        quota_bytes: Option<u64>,
+    ) -> Result<(), DriverError> {
+        self.change(|state| {
+            let pool = state.pool(pool)?;
+            let snapshots = pool.volume(volume)?.snapshots.clone();
+            let (image, tree) = pool.source_tree(source)?;
+            pool.insert(volume, image, tree, quota_bytes)?;
+            pool.volume(volume)?.snapshots = snapshots;
+            Ok(())
+        })
+    }
+
     async fn create_volume(
         &self,
         pool: PoolId,
