@@ -175,6 +175,12 @@ impl Control {
         self.0.world.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes whenever [`Control::world`] does.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes(self.0.followed.subscribe())
+    }
+
     /// Decides and appends. What it answers is durable, and in [`Control::world`].
     ///
     /// # Errors
@@ -336,6 +342,22 @@ impl Control {
             answers.pop_front();
         }
         answers.push_back((commit, answer.clone()));
+    }
+}
+
+/// A watch over the world.
+#[derive(Debug)]
+pub struct Changes(watch::Receiver<Position>);
+
+impl Changes {
+    /// Waits for the next change after the last one seen.
+    ///
+    /// # Errors
+    /// When nothing will change any more.
+    pub async fn changed(&mut self) -> Result<(), SubmitError> {
+        let halted = |why: &str| SubmitError::Halted(why.to_owned());
+        self.0.changed().await.map_err(|_| halted("the daemon is going"))?;
+        self.0.borrow_and_update().halted.as_deref().map_or(Ok(()), |why| Err(halted(why)))
     }
 }
 

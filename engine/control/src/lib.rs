@@ -16,4 +16,5 @@ mod flight;
 mod founding;
 mod reports;
 
-pub use control::{Accepted, Control, Request, SubmitError};
+pub use control::{Accepted, Changes, Control, Request, SubmitError};
+pub use reports::NodeReports;
