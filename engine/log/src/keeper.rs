@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub(crate) const SPARE_NAME: &str = "spare";
+const TAKEN_NAME: &str = "taken.new";
 
 /// The next segment's file, as yet without a header.
 #[derive(Debug)]
@@ -45,8 +46,13 @@ impl Spares {
         Self { dir, disk, ready: Mutex::new(ready), stop: AtomicBool::new(false) }
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.dir.join(SPARE_NAME)
+    }
+
+    /// Where a spare that was taken lies until it is renamed to what it becomes.
+    pub(crate) fn taken_path(&self) -> PathBuf {
+        self.dir.join(TAKEN_NAME)
     }
 
     /// Has a spare of at least `bytes` ready.
@@ -59,13 +65,16 @@ impl Spares {
         Ok(())
     }
 
-    /// Takes the spare, which is then the caller's to rename. It has at least `bytes`.
+    /// Takes the spare out of here, to [`Spares::taken_path`]. It has at least `bytes`.
     pub(crate) fn take(&self, bytes: u64) -> io::Result<Spare> {
         let mut ready = self.ready.lock().expect("no holder panics");
-        match ready.take() {
-            Some(spare) if spare.bytes >= bytes => Ok(spare),
-            Some(_) | None => self.make(bytes),
-        }
+        let spare = match ready.take() {
+            Some(spare) if spare.bytes >= bytes => spare,
+            Some(_) | None => self.make(bytes)?,
+        };
+        // Out of the way of the next spare, before anybody can make it.
+        std::fs::rename(self.path(), self.taken_path())?;
+        Ok(spare)
     }
 
     fn make(&self, bytes: u64) -> io::Result<Spare> {

@@ -123,7 +123,7 @@ fn settle(
         Last::Sealed => {
             let bytes = roll::size(options.segment_bytes, found.sealed.len(), 0);
             let begun = spares.take(bytes).and_then(|spare| {
-                roll::begin(disk, dir, spare, &spares.path(), found.next, found.chain)
+                roll::begin(disk, dir, spare, &spares.taken_path(), found.next, found.chain)
             });
             let (segment, capacity) =
                 begun.map_err(OpenError::io("cannot make a segment in", dir))?;

@@ -171,7 +171,9 @@ impl Found {
             self.attach_scanned(segment, scan);
             return Ok(Last::Sealed);
         }
-        if let (Stop::Blank, Some(following)) = (&scan.stop, following) {
+        if let (Stop::Blank | Stop::Bad(BadFrame::Short(_)), Some(following)) =
+            (&scan.stop, following)
+        {
             let to = Sequence(following.0 - 1);
             return Err(OpenError::Truncated { path, from: scan.next, to });
         }

@@ -312,7 +312,14 @@ impl Writer {
         let sealed = if self.is_empty() { Ok(()) } else { self.seal() };
         let rolled = sealed.and_then(|()| {
             let next = &self.end;
-            roll::begin(&*self.disk, &self.dir, spare, &self.spares.path(), next.next, next.chain)
+            roll::begin(
+                &*self.disk,
+                &self.dir,
+                spare,
+                &self.spares.taken_path(),
+                next.next,
+                next.chain,
+            )
         });
         match rolled {
             Ok((segment, capacity)) => {
