@@ -10,7 +10,7 @@
 //!
 //! `frame` is a commit on the disk, `segment` a file of them, `recover` what opening makes of
 //! the files, `writer` the thread, `shared` what it publishes, `read` and `follow` those who
-//! read it.
+//! read it. The same files are the archive of any log: `export`, `import`, `verify`.
 //!
 //! Architecture Invariant: what is published is durable; what is acknowledged is published; what
 //! is on the disk is changed only by cutting off a write that was never acknowledged.
@@ -35,9 +35,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 mod cursors;
 mod disk;
 mod error;
+mod export;
 mod filter;
 mod follow;
 mod frame;
+mod import;
 mod index;
 mod keeper;
 mod lock;
@@ -48,9 +50,13 @@ mod recover;
 mod roll;
 mod segment;
 mod shared;
+mod verify;
 mod writer;
 
 pub use error::OpenError;
+pub use export::{ExportError, Exported, Range, export};
+pub use import::{ImportError, Imported, import};
+pub use verify::{Problem, Report, verify};
 
 use keeper::Spares;
 use shared::Shared;

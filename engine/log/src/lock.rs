@@ -49,3 +49,9 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     writeln!(file, "{}", std::process::id()).map_err(failed())?;
     Ok(file)
 }
+
+/// Whether a process has the log in `dir` open.
+pub(crate) fn is_locked(dir: &Path) -> bool {
+    File::open(dir.join(FILE_NAME))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}

@@ -20,11 +20,11 @@ use std::{
 use stapes_core::ids::Sequence;
 
 use crate::{
-    disk::Disk,
+    disk::{Disk, RealDisk},
     error::OpenError,
     frame::{BadFrame, Chain, Frame, HEADER_BYTES},
     index::{Identity, Index, IndexFile, Tails},
-    marker::Mark,
+    marker::{Mark, Marker},
     segment::{self, Header, Walk, Walked},
     shared::{Lookup, Sealed, SegmentFile},
 };
@@ -75,13 +75,33 @@ enum Stop {
 
 pub(crate) fn recover(dir: &Path, disk: &dyn Disk, mark: Option<Mark>) -> Result<Found, OpenError> {
     let files = segment::list(dir).map_err(OpenError::io("cannot list", dir))?;
-    let mut found = Found {
-        sealed: Vec::new(),
-        tails: Tails::new(),
-        next: Sequence(1),
-        chain: Chain::genesis(),
-        last: Last::Sealed,
-    };
+    recover_files(dir, &files, disk, mark, (Sequence(1), Chain::genesis()))
+}
+
+/// An archive, which may begin anywhere in its log.
+pub(crate) fn recover_from_anywhere(dir: &Path) -> Result<Found, OpenError> {
+    let files = segment::list(dir).map_err(OpenError::io("cannot list", dir))?;
+    let mut base = (Sequence(1), Chain::genesis());
+    if let Some((first, path)) = files.first().filter(|(first, _)| *first > Sequence(1)) {
+        let file = File::open(path).map_err(OpenError::io("cannot open", path))?;
+        let header = Header::read(&file)
+            .map_err(OpenError::io("cannot read", path))?
+            .map_err(OpenError::header(path))?;
+        base = (*first, header.chain);
+    }
+    let mark = Marker::peek(dir).map_err(OpenError::io("cannot read `head` in", dir))?;
+    recover_files(dir, &files, &RealDisk, mark, base)
+}
+
+fn recover_files(
+    dir: &Path,
+    files: &[(Sequence, PathBuf)],
+    disk: &dyn Disk,
+    mark: Option<Mark>,
+    (next, chain): (Sequence, Chain),
+) -> Result<Found, OpenError> {
+    let sealed = Vec::new();
+    let mut found = Found { sealed, tails: Tails::new(), next, chain, last: Last::Sealed };
     for (at, (first, path)) in files.iter().enumerate() {
         let (segment, header) = open_segment(dir, *first, path, &found)?;
         let following = files.get(at + 1).map(|(first, _)| *first);

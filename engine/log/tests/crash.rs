@@ -1,6 +1,7 @@
 //! What a crash, a failing disk or a hand in the files can do to a log, and what it cannot.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
 
 mod common;
 

@@ -1,5 +1,8 @@
 //! What the tests of the embedded log share.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers in tests are small")]
+#![allow(unreachable_pub, reason = "a module of each test")]
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
