@@ -45,11 +45,8 @@ struct State {
 impl Cursors {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let path = dir.join(FILE_NAME);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
+        let file = segment::private().create(true).open(&path)?;
+        let bytes = segment::load(&file)?;
         let (positions, whole) = parse(&bytes);
         if whole < bytes.len() {
             tracing::warn!(
@@ -57,8 +54,9 @@ impl Cursors {
                 lost_bytes = bytes.len() - whole,
                 "the newest moves of the cursors are lost; what was read after them is read again"
             );
+            file.set_len(whole as u64)?;
         }
-        let (file, length) = rewrite(&path, &positions)?;
+        let length = whole as u64;
         Ok(Self { path, state: Mutex::new(State { file, length, positions }) })
     }
 

@@ -32,10 +32,13 @@ use stapes_core::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod batch;
 mod cursors;
 mod disk;
 mod error;
 mod export;
+#[cfg(test)]
+mod faults;
 mod filter;
 mod follow;
 mod frame;

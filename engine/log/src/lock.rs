@@ -45,8 +45,11 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed()(error)),
     }
-    file.set_len(0).map_err(failed())?;
-    writeln!(file, "{}", std::process::id()).map_err(failed())?;
+    let told = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(error) = told {
+        // The lock is what counts, and a full disk must not keep the log from being read.
+        tracing::warn!(%error, path = %path.display(), "a second opener cannot be told who has the log");
+    }
     Ok(file)
 }
 

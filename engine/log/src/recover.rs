@@ -115,7 +115,13 @@ fn recover_files(
         {
             return Err(OpenError::Rewritten { dir: dir.to_owned(), at: mark.sequence });
         }
+        let file = segment.file.clone();
         found.last = found.take_scan(segment, scan, bytes.len() as u64, following, mark, disk)?;
+        if following.is_none() {
+            found
+                .make_durable(&file, *first, &bytes, mark, disk)
+                .map_err(OpenError::io("cannot write", path))?;
+        }
         if matches!(found.last, Last::Damaged(..)) {
             break;
         }
@@ -230,6 +236,31 @@ impl Found {
             }
         };
         self.attach(segment, identity, lookup, &tails);
+    }
+
+    /// What was found behind the marker may be in the kernel's memory only, and after a sync that
+    /// failed the kernel may even take it for written. So it is written again, and synced.
+    fn make_durable(
+        &self,
+        file: &File,
+        first: Sequence,
+        bytes: &[u8],
+        mark: Option<Mark>,
+        disk: &dyn Disk,
+    ) -> std::io::Result<()> {
+        let end = match &self.last {
+            Last::Open(open) => open.end as usize,
+            Last::Sealed => bytes.len(),
+            Last::Damaged(..) => return Ok(()),
+        };
+        let known = mark.filter(|mark| mark.segment == first).map_or(0, |mark| mark.offset);
+        match bytes.get(known as usize..end) {
+            Some(doubtful) if !doubtful.is_empty() => {
+                disk.write(file, doubtful, known.into())?;
+                disk.sync(file)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether the log goes as far as it certainly got.

@@ -8,22 +8,22 @@
 //! may drop the pages and say so only once), so it is never tried again. Reading goes on.
 
 use std::{
-    collections::HashMap,
     io,
     path::PathBuf,
     sync::{Arc, mpsc as chores},
 };
 
 use stapes_core::{
-    ids::{Sequence, StreamId},
-    port::log::{AppendError, Appended, Commit, Expected, Stored},
+    ids::Sequence,
+    port::log::{AppendError, Appended, Commit},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    batch::{Batch, Planned},
     disk::{Disk, is_full},
-    frame::{self, Chain, HEADER_BYTES, Place, Record},
-    index::{Identity, Ids, Tail, Tails},
+    frame::{self, Chain, Place},
+    index::{Identity, Ids, Tails},
     keeper::{Chore, Spares},
     marker::{Mark, Marker},
     roll,
@@ -35,7 +35,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Appends taken from the queue at once.
 const TAKE_MAX: usize = 1024;
 
-type Answer = Result<Appended, AppendError>;
+pub(crate) type Answer = Result<Appended, AppendError>;
 
 /// An append that waits for the writer.
 pub(crate) struct Request {
@@ -68,25 +68,6 @@ pub(crate) struct End {
     pub tails: Tails,
 }
 
-/// Commits that are written together, and everything that is decided on top of them.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    records: Vec<(Stored, Sequence)>,
-    offsets: Vec<u32>,
-    ids: Ids,
-    tails: HashMap<StreamId, Tail>,
-    chain: Option<Chain>,
-    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-}
-
-enum Planned {
-    /// Answered once the batch is durable.
-    Answer(Answer),
-    /// The segment has no room for it.
-    NoRoom,
-}
-
 impl Writer {
     /// Writes until nobody can append any more.
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
@@ -110,12 +91,12 @@ impl Writer {
         if let Some(fault) = self.shared.fault() {
             return answer(reply, Err(fault.refuse()));
         }
-        let planned = match self.plan(batch, &commit, sealed_checked) {
+        let planned = match batch.plan(&self.shared, &self.end, &commit, sealed_checked) {
             Planned::Answer(answer) => answer,
             Planned::NoRoom => {
                 self.commit(batch);
                 match self.roll(&commit) {
-                    Ok(()) => match self.plan(batch, &commit, sealed_checked) {
+                    Ok(()) => match batch.plan(&self.shared, &self.end, &commit, sealed_checked) {
                         Planned::Answer(answer) => answer,
                         Planned::NoRoom => unreachable!("a segment has room for any one commit"),
                     },
@@ -129,108 +110,19 @@ impl Writer {
         }
     }
 
-    /// Decides one commit on top of all that came before it.
-    fn plan(&self, batch: &mut Batch, commit: &Commit, sealed_checked: usize) -> Planned {
-        match self.find(batch, commit, sealed_checked) {
-            Ok(None) => {}
-            Ok(Some((first, count))) => {
-                let last = Sequence(first.0 + u64::from(count) - 1);
-                return Planned::Answer(Ok(Appended { first, last, duplicate: true }));
-            }
-            Err(error) => {
-                let what = format!("the commits of a sealed segment cannot be read: {error}");
-                return Planned::Answer(Err(AppendError::Unavailable(what.into())));
-            }
-        }
-        let published = self.shared.read();
-        let tail = |batch: &Batch, stream| {
-            batch.tails.get(&stream).copied().unwrap_or_else(|| published.tail(stream))
-        };
-        for part in &commit.parts {
-            let actual = tail(batch, part.stream).revision;
-            match part.expected {
-                Expected::Exact(expected) if expected != actual => {
-                    let conflict = AppendError::Conflict { stream: part.stream, actual };
-                    return Planned::Answer(Err(conflict));
-                }
-                Expected::Exact(_) | Expected::Any => {}
-            }
-        }
-        let size = frame::size_of(commit.parts.iter().map(|part| part.payload.len()));
-        let used = self.end.offset as usize + batch.bytes.len();
-        // The seal needs room behind it.
-        if (used + size + HEADER_BYTES) as u64 > self.end.capacity {
-            return Planned::NoRoom;
-        }
-        let first = Sequence(self.end.next.0 + batch.records.len() as u64);
-        let offset = u32::try_from(used).expect("a segment has less than 4 GiB");
-        let start = batch.records.len();
-        for (index, part) in commit.parts.iter().enumerate() {
-            let before = tail(batch, part.stream);
-            let sequence = Sequence(first.0 + index as u64);
-            let revision = before.revision.next();
-            batch.tails.insert(part.stream, Tail { revision, sequence });
-            let stored = Stored {
-                sequence,
-                stream: part.stream,
-                revision,
-                commit: commit.id,
-                last_in_commit: index + 1 == commit.parts.len(),
-                payload: part.payload.clone(),
-            };
-            batch.records.push((stored, before.sequence));
-            batch.offsets.push(offset);
-        }
-        drop(published);
-        let records = batch.records[start..].iter().map(|(stored, previous)| Record {
-            stream: stored.stream,
-            revision: stored.revision,
-            previous: *previous,
-            payload: &stored.payload,
-        });
-        let place = Place { salt: self.end.segment.salt, offset, batch: self.end.offset };
-        let chain = batch.chain.unwrap_or(self.end.chain);
-        batch.chain =
-            Some(frame::encode(&mut batch.bytes, place, chain, first, commit.id, records));
-        let count = u32::try_from(commit.parts.len()).expect("the shape was checked");
-        batch.ids.insert(commit.id, (first, count));
-        let last = Sequence(first.0 + u64::from(count) - 1);
-        Planned::Answer(Ok(Appended { first, last, duplicate: false }))
-    }
-
-    fn find(
-        &self,
-        batch: &Batch,
-        commit: &Commit,
-        sealed_checked: usize,
-    ) -> io::Result<Option<crate::index::Place>> {
-        let known = batch.ids.get(&commit.id).or_else(|| self.end.ids.get(&commit.id));
-        if let Some(place) = known {
-            return Ok(Some(*place));
-        }
-        let sealed = self.shared.read().sealed.clone();
-        for sealed in sealed.iter().skip(sealed_checked) {
-            if let Some(place) = sealed.find(commit.id)? {
-                return Ok(Some(place));
-            }
-        }
-        Ok(None)
-    }
-
     /// Makes the batch durable, publishes it and answers all who wait for it.
     fn commit(&mut self, batch: &mut Batch) {
-        if !batch.bytes.is_empty() {
+        let moved = !batch.bytes.is_empty();
+        if moved {
             let (file, offset) = (&self.end.segment.file, self.end.offset);
-            let written = self
-                .disk
-                .write(file, &batch.bytes, offset.into())
-                .and_then(|()| self.disk.sync(file));
-            if let Err(error) = written {
+            if let Err(error) = self.disk.write(file, &batch.bytes, offset.into()) {
+                return self.write_failed(batch, &error);
+            }
+            if let Err(error) = self.disk.sync(file) {
                 return self.give_up(batch, &error);
             }
             self.publish(batch);
         }
-        let moved = !batch.bytes.is_empty();
         for (reply, outcome) in batch.answers.drain(..) {
             answer(reply, outcome);
         }
@@ -258,26 +150,52 @@ impl Writer {
         }
     }
 
+    /// Where blocks are reserved a write always finds room; where a filesystem copies on write it
+    /// may not. Then what it left is removed, and if that is certain nothing has happened.
+    fn write_failed(&self, batch: &mut Batch, error: &io::Error) {
+        let (file, offset) = (&self.end.segment.file, self.end.offset);
+        let blanked = is_full(error)
+            && self
+                .disk
+                .write(file, &vec![0; batch.bytes.len()], offset.into())
+                .and_then(|()| self.disk.sync(file))
+                .is_ok();
+        if !blanked {
+            return self.give_up(batch, error);
+        }
+        let what = format!("{}: {error}", self.end.segment.path.display());
+        self.disappoint(batch, |_| AppendError::Full(what.clone()));
+    }
+
     /// A write or a sync failed: who waited cannot be told what the disk holds.
     fn give_up(&self, batch: &mut Batch, error: &io::Error) {
-        let path = self.end.segment.path.display();
         let cause = format!(
-            "{path}: writing failed ({error}); nothing more is written until the log is opened again"
+            "{}: writing failed ({error}); nothing more is written until the log is opened again",
+            self.end.segment.path.display()
         );
+        self.shared.fail(Fault::Failed(cause.clone()));
+        self.disappoint(batch, |may_be_written| {
+            if may_be_written {
+                AppendError::OutcomeUnknown(cause.clone().into())
+            } else {
+                AppendError::Unavailable(cause.clone().into())
+            }
+        });
+    }
+
+    /// Answers all whose answer needed the batch to be written. `refuse` is told whether it is one
+    /// of the commits in it.
+    fn disappoint(&self, batch: &mut Batch, refuse: impl Fn(bool) -> AppendError) {
         for (reply, outcome) in batch.answers.drain(..) {
             let outcome = match outcome {
-                Ok(appended) if !appended.duplicate || appended.first >= self.end.next => {
-                    Err(AppendError::OutcomeUnknown(cause.clone().into()))
-                }
+                Ok(appended) if appended.first >= self.end.next => Err(refuse(true)),
                 Ok(duplicate) => Ok(duplicate),
-                Err(AppendError::Conflict { .. }) => {
-                    Err(AppendError::Unavailable(cause.clone().into()))
-                }
+                // It was judged on top of the batch.
+                Err(AppendError::Conflict { .. }) => Err(refuse(false)),
                 Err(other) => Err(other),
             };
             answer(reply, outcome);
         }
-        self.shared.fail(Fault::Failed(cause));
         batch.clear();
     }
 
@@ -386,17 +304,6 @@ impl Writer {
             // Without its keeper the writer makes segments itself and keeps indexes in memory.
             let _ = self.chores.send(chore);
         }
-    }
-}
-
-impl Batch {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.records.clear();
-        self.offsets.clear();
-        self.ids.clear();
-        self.tails.clear();
-        self.chain = None;
     }
 }
 
