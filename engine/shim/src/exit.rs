@@ -1,0 +1,105 @@
+//! How a guest ended, from how its init did.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
+
+use nix::libc;
+
+use crate::{
+    protocol::Cause,
+    sys::process::{self, Ended},
+};
+
+/// reboot(2) in a pid namespace kills its init by one of two signals, which nothing else can.
+const REBOOTED: i32 = libc::SIGHUP;
+const HALTED: i32 = libc::SIGINT;
+
+/// What is known beside the status of init.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Circumstances {
+    /// We killed it.
+    pub(crate) forced: bool,
+    pub(crate) out_of_memory: bool,
+}
+
+pub(crate) fn cause(ended: Option<Ended>, circumstances: Circumstances) -> Cause {
+    let Some(ended) = ended else {
+        return if circumstances.forced { Cause::Forced } else { Cause::Unknown };
+    };
+    match ended {
+        Ended::Status(0) | Ended::Signal(HALTED) => Cause::Shutdown,
+        Ended::Signal(REBOOTED) => Cause::Reboot,
+        Ended::Signal(libc::SIGKILL) if circumstances.forced => Cause::Forced,
+        Ended::Signal(libc::SIGKILL) if circumstances.out_of_memory => Cause::OutOfMemory,
+        Ended::Status(status) => Cause::Status(status),
+        Ended::Signal(signal) => Cause::Signal(signal),
+    }
+}
+
+/// How a process ended that is not our child: what the kernel keeps in its pidfd. It says neither
+/// reboot nor halt: those stand only in the status that a parent reaps, and show as status 0 here.
+pub(crate) fn of_a_stranger(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct PidfdInfo {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+        rest: [u32; 2],
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    // _IOWR(0xFF, 11, struct pidfd_info)
+    let question = (3_u64 << 30) | ((size_of::<PidfdInfo>() as u64) << 16) | (0xFF_u64 << 8) | 11;
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the kernel writes at most the size that the number tells.
+    let asked = unsafe { libc::ioctl(pidfd.as_raw_fd(), question as _, &raw mut info) };
+    if asked != 0 || info.mask & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    let signal = info.exit_code & 0x7f;
+    Some(if signal == 0 {
+        Ended::Status((info.exit_code >> 8) & 0xff)
+    } else {
+        Ended::Signal(signal)
+    })
+}
+
+/// Looks whether init has ended: `None` while it lives; then how, as far as that can be known.
+pub(crate) fn of_init(pidfd: &std::os::fd::OwnedFd) -> Option<Option<Ended>> {
+    match process::reap(pidfd.as_fd()) {
+        Ok(None) => None,
+        Ok(ended) => Some(ended),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        Err(_) => Some(of_a_stranger(pidfd.as_fd())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_from_status_and_circumstances() {
+        let forced = Circumstances { forced: true, out_of_memory: false };
+        let hungry = Circumstances { forced: false, out_of_memory: true };
+        let plain = Circumstances::default();
+        let cases = [
+            (Some(Ended::Status(0)), plain, Cause::Shutdown),
+            (Some(Ended::Signal(2)), plain, Cause::Shutdown),
+            (Some(Ended::Signal(1)), plain, Cause::Reboot),
+            (Some(Ended::Signal(9)), forced, Cause::Forced),
+            (Some(Ended::Signal(9)), hungry, Cause::OutOfMemory),
+            (Some(Ended::Signal(9)), plain, Cause::Signal(9)),
+            (Some(Ended::Signal(2)), forced, Cause::Shutdown),
+            (Some(Ended::Status(3)), hungry, Cause::Status(3)),
+            (None, plain, Cause::Unknown),
+            (None, forced, Cause::Forced),
+        ];
+        for (ended, circumstances, expected) in cases {
+            assert_eq!(cause(ended, circumstances), expected, "{ended:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a shim is told to run: the file `spec` that the driver writes before it starts one.
+//!
+//! It is complete: paths are resolved, cgroups are found, ids are numbers. The shim looks nothing
+//! up and decides nothing that the driver could have decided.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// A UUID, hyphenated; also the name of its cgroup.
+    pub instance: String,
+    pub epoch: u64,
+    pub generation: u64,
+    pub hostname: String,
+    pub root: Root,
+    /// The host's ids for its 0..; none is a privileged guest.
+    pub ids: Option<Ids>,
+    /// May run containers of its own: nothing in `/proc` and `/sys` is covered.
+    pub nesting: bool,
+    pub limits: Limits,
+    /// The init program and its arguments.
+    pub init: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub nics: Vec<Nic>,
+    pub disks: Vec<Disk>,
+    pub cgroups: cgroup::Layout,
+    /// When the driver asked, in microseconds since 1970.
+    pub asked_at_us: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// `lower` below `upper` and `work` in `volume`.
+    Overlay {
+        lower: PathBuf,
+        volume: PathBuf,
+    },
+    Plain {
+        root: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    pub base: u32,
+    pub size: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory_bytes: Option<u64>,
+    pub cpu: Option<Cpu>,
+    pub processes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    pub quota_us: u64,
+    pub period_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    pub name: String,
+    pub host_name: String,
+    pub bridge: String,
+    pub mac: [u8; 6],
+}
+
+/// A directory or file of the host at `path` inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub name: String,
+    pub source: PathBuf,
+    pub path: PathBuf,
+    pub read_only: bool,
+}
+
+impl Spec {
+    /// The host's id of its root user.
+    #[must_use]
+    pub fn root_id(&self) -> u32 {
+        self.ids.map_or(0, |ids| ids.base)
+    }
+}

@@ -1,0 +1,82 @@
+//! The guest's console: a terminal of its own devpts, on `/dev/console`.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use nix::libc;
+
+use crate::{
+    fault::{Doing as _, Fault, Result},
+    sys::{
+        mount, open_inside,
+        process::{self, Forked},
+        terminal::{self, Terminal},
+    },
+    transport,
+};
+
+/// Makes it, by the guest's root, inside.
+pub(super) fn make(devpts: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<Terminal> {
+    let console = terminal::open(devpts).doing("open a terminal")?;
+    terminal::give_to(console.slave.as_fd(), 0, 0).doing("own the console")?;
+    place(&console, root).doing("mount /dev/console")?;
+    Ok(console)
+}
+
+fn place(console: &Terminal, root: BorrowedFd<'_>) -> io::Result<()> {
+    let slave = mount::clone_of_open(console.slave.as_fd())?;
+    let target = open_inside(root, c"dev/console", libc::O_PATH, false)?;
+    mount::attach(slave.as_fd(), target.as_fd())
+}
+
+/// Gives a running guest, whose shim died and took the console's master along, a new console:
+/// otherwise each line that its init writes there costs it a second of retries. Answers it and
+/// the root of devpts.
+pub(crate) fn replace(
+    guest: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    privileged: bool,
+) -> Result<(Terminal, OwnedFd)> {
+    let (ours, theirs) = transport::pair().doing("make a socket pair")?;
+    match process::fork(0, cgroup).doing("fork")? {
+        Forked::Child => {
+            let made = replace_inside(guest, privileged);
+            let said = match made {
+                Ok((console, devpts)) => {
+                    let fds = [console.master.as_fd(), console.slave.as_fd(), devpts.as_fd()];
+                    transport::send(&theirs, &String::new(), &fds)
+                }
+                Err(error) => transport::send(&theirs, &error.to_string(), &[]),
+            };
+            process::leave(i32::from(said.is_err()))
+        }
+        Forked::Parent { pidfd, .. } => {
+            drop(theirs);
+            let answer = transport::receive::<String>(&ours).doing("replace the console");
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            let why = |text: &str| Fault::because("replace the console", text);
+            let (text, fds) = answer?.ok_or_else(|| why("no answer"))?;
+            let [master, slave, devpts] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| why(&text))?;
+            Ok((Terminal { master, slave }, devpts))
+        }
+    }
+}
+
+fn replace_inside(guest: BorrowedFd<'_>, privileged: bool) -> io::Result<(Terminal, OwnedFd)> {
+    let user = if privileged { 0 } else { libc::CLONE_NEWUSER };
+    process::enter(guest, libc::CLONE_NEWNS | user)?;
+    crate::sys::become_root()?;
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let here = rustix::fs::open(c"/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    let devpts = open_inside(here.as_fd(), c"dev/pts", flags, false)?;
+    let console = terminal::open(devpts.as_fd())?;
+    terminal::give_to(console.slave.as_fd(), 0, 0)?;
+    rustix::mount::unmount(c"/dev/console", rustix::mount::UnmountFlags::DETACH)?;
+    place(&console, here.as_fd())?;
+    Ok((console, devpts))
+}

@@ -1,0 +1,75 @@
+//! The guest's `/dev`: a small tmpfs that the host makes, for only the host may make nodes.
+//!
+//! It is mounted with the guest's ids, so that the nodes belong to the guest's root. It stays the
+//! host's file system: hence its limits, which the guest cannot change.
+
+use std::{
+    ffi::CStr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat},
+    mount::MountAttrFlags,
+};
+
+use crate::{
+    fault::{Doing as _, Result},
+    sys::mount::{self, Parameter},
+};
+
+/// Name, major, minor.
+const NODES: [(&CStr, u32, u32); 8] = [
+    (c"null", 1, 3),
+    (c"zero", 1, 5),
+    (c"full", 1, 7),
+    (c"random", 1, 8),
+    (c"urandom", 1, 9),
+    (c"tty", 5, 0),
+    (c"fuse", 10, 229),
+    (c"net/tun", 10, 200),
+];
+
+const DIRECTORIES: [(&CStr, u32); 4] =
+    [(c"pts", 0o755), (c"shm", 0o1777), (c"mqueue", 0o755), (c"net", 0o755)];
+
+const LINKS: [(&CStr, &CStr); 5] = [
+    (c"pts/ptmx", c"ptmx"),
+    (c"/proc/self/fd", c"fd"),
+    (c"/proc/self/fd/0", c"stdin"),
+    (c"/proc/self/fd/1", c"stdout"),
+    (c"/proc/self/fd/2", c"stderr"),
+];
+
+pub(super) fn make(ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let parameters = [
+        Parameter::Value(c"size", c"512k"),
+        Parameter::Value(c"nr_inodes", c"4096"),
+        Parameter::Value(c"mode", c"755"),
+    ];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let devices = mount::make(c"tmpfs", &parameters, attributes)?;
+    fill(&devices).doing("fill /dev")?;
+    if ids.is_some() {
+        mount::set_attributes(devices.as_fd(), MountAttrFlags::empty(), ids, false)
+            .doing("map the ids of /dev")?;
+    }
+    Ok(devices)
+}
+
+/// The shim's umask is 0, so that modes are as written.
+fn fill(devices: &OwnedFd) -> std::io::Result<()> {
+    for (name, mode) in DIRECTORIES {
+        mkdirat(devices, name, Mode::from_raw_mode(mode))?;
+    }
+    for (name, major, minor) in NODES {
+        let mode = Mode::from_raw_mode(0o666);
+        mknodat(devices, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
+    }
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(devices, c"console", FileType::RegularFile, mode, 0)?;
+    for (target, name) in LINKS {
+        symlinkat(target, devices, name)?;
+    }
+    Ok(())
+}

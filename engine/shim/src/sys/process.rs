@@ -1,0 +1,188 @@
+//! Making processes, entering namespaces, and naming processes without mistake.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use nix::libc;
+
+use super::{answer, descriptor};
+
+/// All the namespaces of a guest but the user's.
+pub const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS;
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// Asks a pidfd for a namespace of its process.
+const PIDFD_GET_NET_NAMESPACE: libc::c_ulong = 0xFF04;
+const PIDFD_GET_USER_NAMESPACE: libc::c_ulong = 0xFF09;
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Forked {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// Forks, the child born in new `namespaces` and in the cgroup.
+///
+/// # Errors
+/// The kernel's.
+pub fn fork(namespaces: i32, cgroup: BorrowedFd<'_>) -> io::Result<Forked> {
+    let mut pidfd: libc::c_int = -1;
+    let mut arguments = CloneArgs {
+        flags: u64::from(namespaces.unsigned_abs())
+            | u64::from(libc::CLONE_PIDFD.unsigned_abs())
+            | CLONE_CLEAR_SIGHAND
+            | CLONE_INTO_CGROUP,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        cgroup: u64::from(cgroup.as_raw_fd().unsigned_abs()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM this is fork(2): the child has a copy of all memory. The process
+    // has one thread, so that no lock is held by anybody who is missing in the child.
+    let pid = answer(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArgs>())
+    })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: the kernel made this descriptor for us.
+    Ok(Forked::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Enters the namespaces of the pidfd's process.
+///
+/// # Errors
+/// The kernel's.
+pub fn enter(pidfd: BorrowedFd<'_>, namespaces: i32) -> io::Result<()> {
+    // SAFETY: a plain call with numbers; one thread.
+    unsafe { answer(libc::c_long::from(libc::setns(pidfd.as_raw_fd(), namespaces))) }?;
+    Ok(())
+}
+
+/// Leaves the cgroup namespace for a new one with its root here.
+///
+/// # Errors
+/// The kernel's.
+pub fn new_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: a plain call with a number; one thread.
+    unsafe { answer(libc::c_long::from(libc::unshare(libc::CLONE_NEWCGROUP))) }?;
+    Ok(())
+}
+
+/// The user namespace of the pidfd's process.
+///
+/// # Errors
+/// The kernel's.
+pub fn user_namespace(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<OwnedFd> {
+    namespace(pidfd, pid, PIDFD_GET_USER_NAMESPACE, "user")
+}
+
+/// The network namespace of the pidfd's process.
+///
+/// # Errors
+/// The kernel's.
+pub fn net_namespace(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<OwnedFd> {
+    namespace(pidfd, pid, PIDFD_GET_NET_NAMESPACE, "net")
+}
+
+fn namespace(
+    pidfd: BorrowedFd<'_>,
+    pid: i32,
+    question: libc::c_ulong,
+    name: &str,
+) -> io::Result<OwnedFd> {
+    // SAFETY: this ioctl takes no argument and makes a new descriptor.
+    let answer =
+        unsafe { descriptor(libc::c_long::from(libc::ioctl(pidfd.as_raw_fd(), question as _, 0))) };
+    // Kernels before 6.11 do not know the question. The process is our child and not reaped, so
+    // its pid is its own.
+    answer.or_else(|_| Ok(std::fs::File::open(format!("/proc/{pid}/ns/{name}"))?.into()))
+}
+
+/// When the process began, in clock ticks after boot.
+///
+/// # Errors
+/// The kernel's, or `InvalidData`.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold anything, even a closing bracket; what follows the last one is numbers.
+    let numbers = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers);
+    numbers
+        .split_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Status(i32),
+    Signal(i32),
+}
+
+/// Reaps the pidfd's child; `None` while it lives.
+///
+/// # Errors
+/// The kernel's; ECHILD when it is not our child.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let Some(status) = waitid(WaitId::PidFd(pidfd), options)? else { return Ok(None) };
+    let signal = status.terminating_signal().map(Ended::Signal);
+    Ok(signal.or_else(|| status.exit_status().map(Ended::Status)))
+}
+
+/// Sends a signal to the pidfd's process; fine when it has ended.
+///
+/// # Errors
+/// The kernel's.
+pub fn signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    // SAFETY: a plain call with numbers.
+    let sent = answer(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    });
+    match sent {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Ends this process at once, running nothing of the parent's.
+pub fn leave(status: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(status) }
+}
