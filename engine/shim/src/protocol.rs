@@ -114,6 +114,8 @@ pub enum Cause {
     OutOfMemory,
     Status(i32),
     Signal(i32),
-    /// Its end was seen, and its cause is not known.
+    /// The host was restarted under it.
+    HostReboot,
+    /// Its end was seen, or found, and its cause is not known.
     Unknown,
 }
