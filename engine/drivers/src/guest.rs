@@ -185,8 +185,7 @@ impl Inner {
 
     fn known(&self, instance: InstanceId) -> Option<Known> {
         let slot = locked(&self.slots).get(&instance).map(Arc::clone)?;
-        let known = locked(&slot.state).known.clone();
-        known
+        locked(&slot.state).known.clone()
     }
 
     fn must_know(&self, instance: InstanceId) -> Result<Known, DriverError> {

@@ -170,7 +170,8 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     /// Starts the guest, or finds that this incarnation runs. On an error nothing of it is left.
     async fn start(&self, spec: &GuestSpec, root: &RootLayers) -> Result<Running, DriverError>;
     /// Stops it and removes all that its running left on the host. Answers how it ended; a guest
-    /// that does not run is stopped ([`DriverError::NotFound`] is never answered).
+    /// that does not run is stopped ([`DriverError::NotFound`] is never answered). A frozen guest
+    /// is thawed for a clean stop.
     /// A clean stop whose time runs out is [`DriverError::Failed`] and the guest runs on.
     async fn stop(&self, instance: InstanceId, how: Stop) -> Result<ExitCause, DriverError>;
     async fn freeze(&self, instance: InstanceId) -> Result<(), DriverError>;
@@ -187,7 +188,8 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     async fn console_log(&self, instance: InstanceId) -> Result<Vec<u8>, DriverError>;
 
     /// Finds the guests that run from before the daemon was started, and those that ended since,
-    /// and removes what is left of what nobody runs. Called once, before anything else.
+    /// and removes what is left of what nobody runs. Called once, before anything else. An end is
+    /// told again at each adoption until the guest is started or stopped.
     async fn adopt(&self) -> Result<(Vec<Running>, Vec<Exited>), DriverError>;
     /// Guests that end without [`Guests::stop`] being called. One receiver.
     fn exits(&self) -> BoxStream<'static, Exited>;

@@ -31,8 +31,8 @@ impl Inner {
     pub(super) async fn adopt(
         self: &Arc<Self>,
     ) -> Result<(Vec<Running>, Vec<Exited>), DriverError> {
-        let instances = Directory::all(&self.config.run_dir)
-            .map_err(failed("list the guests' records"))?;
+        let instances =
+            Directory::all(&self.config.run_dir).map_err(failed("list the guests' records"))?;
         let owned: BTreeSet<String> = instances.iter().map(ToString::to_string).collect();
         let found: Vec<Result<Found, DriverError>> = stream::iter(instances)
             .map(|instance| self.adopt_one(instance))

@@ -19,13 +19,15 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// How often a shim whose queue of callers is full is called again.
 const CALL_AGAIN: Duration = Duration::from_millis(1);
 
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 #[derive(Debug)]
 pub(super) struct Conversation(AsyncFd<OwnedFd>);
 
 impl Conversation {
     pub(super) fn over(socket: OwnedFd) -> io::Result<Self> {
         fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK)?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(waitable(socket, BOTH)?))
     }
 
     /// Calls the shim whose records are in `directory`. `NotFound` and `ConnectionRefused` say
@@ -37,7 +39,7 @@ impl Conversation {
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         loop {
             match rustix::net::connect(&socket, &address) {
-                Ok(()) => return Ok(Self(AsyncFd::new(socket)?)),
+                Ok(()) => return Ok(Self(waitable(socket, BOTH)?)),
                 Err(rustix::io::Errno::AGAIN) => tokio::time::sleep(CALL_AGAIN).await,
                 Err(error) => return Err(error.into()),
             }
@@ -69,4 +71,11 @@ impl Conversation {
         let peer = rustix::net::sockopt::socket_peercred(self.0.get_ref().as_fd())?;
         Ok(rustix::process::pidfd_open(peer.pid, rustix::process::PidfdFlags::empty())?)
     }
+}
+
+/// A descriptor that the runtime can wait on.
+pub(super) fn waitable(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` answers the same open descriptor until it is dropped, and it is dropped
+    // after it is taken out of the runtime.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

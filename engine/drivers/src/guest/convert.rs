@@ -94,9 +94,7 @@ fn check(spec: &GuestSpec) -> Result<(), DriverError> {
 pub(super) fn limits(limits: &Limits) -> spec::Limits {
     spec::Limits {
         memory_bytes: limits.memory_bytes,
-        cpu: limits
-            .cpu
-            .map(|cpu| spec::Cpu { quota_us: cpu.quota_us, period_us: cpu.period_us }),
+        cpu: limits.cpu.map(|cpu| spec::Cpu { quota_us: cpu.quota_us, period_us: cpu.period_us }),
         processes: limits.processes,
     }
 }

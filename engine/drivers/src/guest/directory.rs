@@ -74,7 +74,7 @@ impl Directory {
         let mut instances = Vec::new();
         for entry in fs::read_dir(run_dir)? {
             let name = entry?.file_name();
-            instances.extend(name.to_str().and_then(|name| name.parse().ok()));
+            instances.extend(name.to_str().and_then(|name| name.parse::<InstanceId>().ok()));
         }
         Ok(instances)
     }

@@ -57,10 +57,8 @@ impl Inner {
             let nic = known.spec.nics.iter().find(|nic| nic.name == name);
             nic.map(|nic| nic.host_name.clone()).unwrap_or_default()
         };
-        let named = |one: MeasuredInterface| MeasuredInterface {
-            host_name: host_name(&one.name),
-            ..one
-        };
+        let named =
+            |one: MeasuredInterface| MeasuredInterface { host_name: host_name(&one.name), ..one };
         Ok(Measured {
             pid,
             processes,
@@ -175,25 +173,28 @@ fn link(body: &[u8]) -> Option<(u32, MeasuredInterface)> {
     let (index, flags) = (u32_at(body, 4)?, u32_at(body, 8)?);
     let attributes = attributes(body, 16);
     let name = attributes.get(&NAME)?.split(|byte| *byte == 0).next()?;
-    let mac = attributes.get(&ADDRESS).map(|mac| {
-        mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
-    });
+    let mac = attributes
+        .get(&ADDRESS)
+        .map(|mac| mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"));
     // struct rtnl_link_stats64: packets and bytes received and sent come first.
     let statistics = attributes.get(&STATISTICS).copied().unwrap_or_default();
     let count = |number: usize| u64_at(statistics, number * 8).unwrap_or(0);
-    Some((index, MeasuredInterface {
-        name: String::from_utf8_lossy(name).into_owned(),
-        host_name: String::new(),
-        mac: mac.unwrap_or_default(),
-        mtu: attributes.get(&MTU).and_then(|mtu| u32_at(mtu, 0)).unwrap_or(0),
-        up: flags & libc::IFF_UP.unsigned_abs() != 0,
-        loopback: flags & libc::IFF_LOOPBACK.unsigned_abs() != 0,
-        addresses: Vec::new(),
-        packets_received: count(0),
-        packets_sent: count(1),
-        bytes_received: count(2),
-        bytes_sent: count(3),
-    }))
+    Some((
+        index,
+        MeasuredInterface {
+            name: String::from_utf8_lossy(name).into_owned(),
+            host_name: String::new(),
+            mac: mac.unwrap_or_default(),
+            mtu: attributes.get(&MTU).and_then(|mtu| u32_at(mtu, 0)).unwrap_or(0),
+            up: flags & libc::IFF_UP.unsigned_abs() != 0,
+            loopback: flags & libc::IFF_LOOPBACK.unsigned_abs() != 0,
+            addresses: Vec::new(),
+            packets_received: count(0),
+            packets_sent: count(1),
+            bytes_received: count(2),
+            bytes_sent: count(3),
+        },
+    ))
 }
 
 fn address(body: &[u8]) -> Option<(u32, (IpAddr, u8, String))> {

@@ -244,6 +244,7 @@ fn state_in(directory: &Directory) -> Result<Option<Hello>, DriverError> {
 }
 
 fn spec_in(directory: &Directory) -> Result<Spec, DriverError> {
-    let spec = record::read(&directory.fd, record::SPEC).map_err(failed("read the guest's spec"))?;
+    let spec =
+        record::read(&directory.fd, record::SPEC).map_err(failed("read the guest's spec"))?;
     spec.ok_or_else(|| DriverError::Failed("the guest's spec is gone".to_owned()))
 }

@@ -23,11 +23,10 @@ use stapes_shim::{
     spec::Spec,
     supervise, transport,
 };
-use tokio::io::unix::AsyncFd;
 
 use super::{
     Inner, Known, Slot,
-    conversation::Conversation,
+    conversation::{Conversation, waitable},
     convert::{self, failed},
     directory::Directory,
     locked, reap, spawn,
@@ -145,8 +144,8 @@ impl Inner {
         let log = directory.log().map_err(failed(words))?;
         let program = self.programs.shim(told.ids.is_none()).map_err(failed(words))?;
         let name = CString::new(instance.to_string()).unwrap_or_default();
-        let rescue = CString::new(if rescue { supervise::RESCUE } else { "--start" })
-            .unwrap_or_default();
+        let rescue =
+            CString::new(if rescue { supervise::RESCUE } else { "--start" }).unwrap_or_default();
         let pidfd = spawn::spawn(
             program,
             &[c"stapes-shim", &rescue, &name],
@@ -212,7 +211,7 @@ pub(super) async fn end(pidfd: &OwnedFd) {
 /// Waits until the process has ended, and reaps it if it is our child.
 pub(super) async fn ended(pidfd: &OwnedFd) {
     let Ok(copy) = pidfd.try_clone() else { return };
-    if let Ok(waiting) = AsyncFd::with_interest(copy, tokio::io::Interest::READABLE) {
+    if let Ok(waiting) = waitable(copy, tokio::io::Interest::READABLE) {
         let _ = waiting.readable().await;
     }
     let _ = reap(pidfd);

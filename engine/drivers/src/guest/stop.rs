@@ -91,7 +91,7 @@ impl Inner {
             None => None,
         };
         self.clear(instance).await?;
-        Ok(exit.map_or(how.usual_cause(), |exit| convert::cause(exit.cause)))
+        Ok(exit.map_or_else(|| how.usual_cause(), |exit| convert::cause(exit.cause)))
     }
 
     /// The shim does not do it: it may be stopped, or gone.

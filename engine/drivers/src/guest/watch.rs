@@ -8,12 +8,7 @@ use stapes_shim::{
     record,
 };
 
-use super::{
-    Inner, Known, Slot, convert,
-    conversation::Conversation,
-    locked,
-    start::ended,
-};
+use super::{Inner, Known, Slot, conversation::Conversation, convert, locked, start::ended};
 
 impl Inner {
     /// Watches until the guest has ended or the driver is dropped.

@@ -53,8 +53,8 @@ struct World {
 #[derive(Default)]
 struct State {
     guests: BTreeMap<InstanceId, Guest>,
-    /// Ended while no driver was there to hear of it.
-    unheard: Vec<Exited>,
+    /// Ended by itself, and neither started nor stopped since.
+    ended: BTreeMap<InstanceId, Exited>,
     listener: Option<mpsc::UnboundedSender<Exited>>,
     last_pid: i32,
 }
@@ -129,9 +129,10 @@ impl World {
         let Running { incarnation, .. } = guest.running;
         let exited = Exited { instance, incarnation, cause, at: (self.clock)() };
         let mut state = self.lock();
-        let heard = state.listener.as_ref().is_some_and(|listener| listener.send(exited).is_ok());
-        if !heard {
-            state.unheard.push(exited);
+        state.ended.insert(instance, exited);
+        if let Some(listener) = &state.listener {
+            // A driver that is gone is followed by one that adopts.
+            let _ = listener.send(exited);
         }
         true
     }
@@ -212,19 +213,19 @@ impl Guests for SimulatedGuests {
         };
         guest.say(format!("hello from {}\r\n", spec.hostname).as_bytes());
         state.guests.insert(spec.instance, guest);
+        state.ended.remove(&spec.instance);
         Ok(running)
     }
 
     async fn stop(&self, instance: InstanceId, how: Stop) -> Result<ExitCause, DriverError> {
-        if let Stop::Clean { timeout } = how {
-            let deaf = |guest: &mut Guest| guest.deaf || guest.running.frozen;
-            if self.world.with(instance, deaf).unwrap_or(false) {
-                tokio::time::sleep(timeout).await;
-                return Err(super::did_not_stop(instance, timeout));
-            }
+        let deaf = self.world.with(instance, |guest| guest.deaf).unwrap_or(false);
+        if let (Stop::Clean { timeout }, true) = (how, deaf) {
+            tokio::time::sleep(timeout).await;
+            return Err(super::did_not_stop(instance, timeout));
         }
         self.world.take(instance);
-        Ok(how.usual_cause())
+        let ended = self.world.lock().ended.remove(&instance);
+        Ok(ended.map_or_else(|| how.usual_cause(), |exited| exited.cause))
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), DriverError> {
@@ -283,9 +284,9 @@ impl Guests for SimulatedGuests {
     }
 
     async fn adopt(&self) -> Result<(Vec<Running>, Vec<Exited>), DriverError> {
-        let mut state = self.world.lock();
-        let unheard = std::mem::take(&mut state.unheard);
-        Ok((state.guests.values().map(|guest| guest.running).collect(), unheard))
+        let state = self.world.lock();
+        let running = state.guests.values().map(|guest| guest.running).collect();
+        Ok((running, state.ended.values().copied().collect()))
     }
 
     fn exits(&self) -> BoxStream<'static, Exited> {
@@ -296,21 +297,6 @@ impl Guests for SimulatedGuests {
             })
             .boxed(),
             None => stream::empty().boxed(),
-        }
-    }
-}
-
-impl Drop for SimulatedGuests {
-    fn drop(&mut self) {
-        let ours = self.exits.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        // What was not heard yet is left for the next driver, and so is all that comes later,
-        // unless that driver listens already.
-        let mut state = self.world.lock();
-        if let Some(mut receiver) = ours {
-            receiver.close();
-            while let Ok(exited) = receiver.try_recv() {
-                state.unheard.push(exited);
-            }
         }
     }
 }
