@@ -149,22 +149,50 @@ const POOL: &[(&str, Check)] = &[
 const VOLUME: &[(&str, Check)] =
     &[("size", Size), ("security.shifted", Truth), ("security.unmapped", Truth)];
 
-pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
-    if key.strip_prefix("user.").is_some_and(|rest| !rest.is_empty()) {
-        return Some(Text);
+impl Check {
+    /// As the dialect names types of values.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Truth => "bool",
+            Self::Number => "integer",
+            Self::Text
+            | Self::Size
+            | Self::Memory
+            | Self::CpuCount
+            | Self::CpuAllowance
+            | Self::Mac
+            | Self::Subnet4
+            | Self::Subnet6
+            | Self::OneOf(_)
+            | Self::Listen => "string",
+        }
     }
-    let table = match scope {
+}
+
+/// The keys that users may set, with the types of their values.
+pub fn known(scope: Scope) -> impl Iterator<Item = (&'static str, &'static str)> {
+    table(scope).iter().map(|(key, check)| (*key, check.kind()))
+}
+
+const fn table(scope: Scope) -> &'static [(&'static str, Check)] {
+    match scope {
         Scope::Server => SERVER,
         Scope::Instance | Scope::Profile => INSTANCE,
         Scope::Project => PROJECT,
         Scope::Network => NETWORK,
         Scope::Pool => POOL,
         Scope::Volume => VOLUME,
-    };
+    }
+}
+
+pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
+    if key.strip_prefix("user.").is_some_and(|rest| !rest.is_empty()) {
+        return Some(Text);
+    }
     let listed = |table: &[(&str, Check)]| {
         table.iter().find(|(known, _)| *known == key).map(|(_, check)| *check)
     };
-    listed(table).or_else(|| match scope {
+    listed(table(scope)).or_else(|| match scope {
         Scope::Instance => open_ended(key).or_else(|| listed(VOLATILE)).or_else(|| interface(key)),
         Scope::Profile => open_ended(key),
         Scope::Server | Scope::Project | Scope::Network | Scope::Pool | Scope::Volume => None,

@@ -12,6 +12,7 @@ mod keys;
 mod value;
 
 pub use device::{Device, Devices, apply_devices, check_devices, device_changes, merge_devices};
+pub use keys::known;
 pub use value::{bytes, cpu, memory};
 
 pub type Config = BTreeMap<String, String>;

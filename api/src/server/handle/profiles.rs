@@ -1,0 +1,155 @@
+//! Profiles.
+
+use axum::{
+    extract::{Path, State},
+    http::HeaderMap,
+};
+use bytes::Bytes;
+use stapes_core::{
+    command::Command,
+    ids::{StreamId, StreamKind},
+    profile::Wanted,
+};
+
+use super::{Answer, Api, Fault, answer, body, listed, new_name, projects};
+use crate::{
+    server::{
+        params::{Params, url},
+        peer::Caller,
+        show,
+        submit::expected,
+    },
+    wire::profile::ProfilePut,
+};
+
+pub(in crate::server) async fn list(State(api): State<Api>, params: Params) -> Answer {
+    let wanted = params.projects()?;
+    api.lens(&params).await?.look(|world| {
+        let projects = projects(world, &wanted, |project| project.profiles_in())?;
+        let mut profiles: Vec<_> = world
+            .profiles
+            .values()
+            .filter(|profile| projects.iter().any(|(id, _)| *id == profile.project))
+            .collect();
+        profiles.sort_by(|one, other| (one.project, &one.name).cmp(&(other.project, &other.name)));
+        listed(
+            &params,
+            profiles.into_iter().map(|it| {
+                let url =
+                    url(&["profiles", &it.name], Some(&show::project_name(world, it.project)));
+                (url, move || show::profile(world, it))
+            }),
+        )
+    })
+}
+
+pub(in crate::server) async fn get(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+) -> Answer {
+    api.lens(&params).await?.look(|world| {
+        let it = world.profile(&params.project(), &name)?;
+        let revision = world.tail(StreamId::new(StreamKind::Profile, it.id)).revision;
+        Ok(answer::tagged(show::profile(world, it), &show::etag(revision)))
+    })
+}
+
+pub(in crate::server) async fn create(
+    State(api): State<Api>,
+    params: Params,
+    caller: Caller,
+    bytes: Bytes,
+) -> Answer {
+    let post: ProfilePut = body(&bytes)?;
+    if post.name.is_empty() {
+        return Err(Fault::bad_request("No name provided"));
+    }
+    let project = params.project();
+    let location = url(&["profiles", &post.name], Some(&project));
+    let wanted = Wanted {
+        description: post.description,
+        config: post.config.unwrap_or_default(),
+        devices: post.devices.unwrap_or_default(),
+    };
+    let command = Command::CreateProfile { project, name: post.name, wanted: Box::new(wanted) };
+    api.settle(command, &caller).await?;
+    Ok(answer::created(&location))
+}
+
+pub(in crate::server) async fn put(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let put: ProfilePut = body(&bytes)?;
+    let command = Command::ConfigureProfile {
+        project: params.project(),
+        name,
+        wanted: Box::new(Wanted {
+            description: Some(put.description.unwrap_or_default()),
+            config: put.config.unwrap_or_default(),
+            devices: put.devices.unwrap_or_default(),
+        }),
+        expected: expected(&headers)?,
+    };
+    api.settle(command, &caller).await?;
+    Ok(answer::done())
+}
+
+pub(in crate::server) async fn patch(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Answer {
+    let patch: ProfilePut = body(&bytes)?;
+    let project = params.project();
+    let asked = expected(&headers)?;
+    let (wanted, read) = api.look(|world| {
+        let it = world.profile(&project, &name)?;
+        let (mut config, mut devices) = (it.config.clone(), it.devices.clone());
+        config.extend(patch.config.unwrap_or_default());
+        devices.extend(patch.devices.unwrap_or_default());
+        let revision = world.tail(StreamId::new(StreamKind::Profile, it.id)).revision;
+        Ok::<_, Fault>((Wanted { description: patch.description, config, devices }, revision))
+    })?;
+    let command = Command::ConfigureProfile {
+        project,
+        name,
+        wanted: Box::new(wanted),
+        expected: asked.or(Some(read)),
+    };
+    api.settle(command, &caller).await?;
+    Ok(answer::done())
+}
+
+pub(in crate::server) async fn rename(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+    caller: Caller,
+    bytes: Bytes,
+) -> Answer {
+    let to = new_name(&bytes)?;
+    let location = url(&["profiles", &to], Some(&params.project()));
+    let command = Command::RenameProfile { project: params.project(), name, to };
+    api.settle(command, &caller).await?;
+    Ok(answer::created(&location))
+}
+
+pub(in crate::server) async fn delete(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    params: Params,
+    caller: Caller,
+) -> Answer {
+    let command = Command::DeleteProfile { project: params.project(), name };
+    api.settle(command, &caller).await?;
+    Ok(answer::done())
+}
