@@ -2,7 +2,11 @@
 
 use std::cmp::Ordering;
 
-use crate::spec::Incarnation;
+use crate::{
+    port::guest::Running,
+    spec::Incarnation,
+    task::{Failure, FailureKind, Outcome},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -22,6 +26,22 @@ pub fn judge(task: Incarnation, performed: Option<Incarnation>) -> Verdict {
         Ordering::Greater => Verdict::Perform,
         Ordering::Equal => Verdict::Answer,
         Ordering::Less => Verdict::Drop,
+    }
+}
+
+/// What is true now of a task that was performed with this outcome: a guest that was started may be
+/// gone since, and then its start must not be reported.
+#[must_use]
+pub fn answer(task: Incarnation, outcome: Outcome, running: Option<Running>) -> Outcome {
+    match outcome {
+        Outcome::Started(_) => match running.filter(|running| running.incarnation == task) {
+            Some(running) => Outcome::Started(running),
+            None => Outcome::Failed(Failure {
+                kind: FailureKind::Failed,
+                message: "the guest ended before its start was reported".to_owned(),
+            }),
+        },
+        Outcome::Done | Outcome::Stopped { .. } | Outcome::Failed(_) => outcome,
     }
 }
 

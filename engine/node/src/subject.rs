@@ -4,8 +4,8 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use stapes_core::{
-    agent::{Verdict, judge},
-    port::guest::Exited,
+    agent::{Verdict, answer, judge},
+    port::guest::{Exited, Running},
     task::{Observation, Outcome, Report, Subject, Task, Work},
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -66,7 +66,8 @@ impl Worker {
             Verdict::Drop => tracing::debug!(task = %task.id, "overtaken, dropped"),
             Verdict::Answer => {
                 if let Some(performed) = performed {
-                    self.report(task, performed.outcome).await;
+                    let running = self.running().await;
+                    self.report(task, answer(task.incarnation, performed.outcome, running)).await;
                 }
             }
             Verdict::Perform => {
@@ -99,6 +100,13 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    async fn running(&self) -> Option<Running> {
+        match self.subject {
+            Subject::Instance(instance) => self.executor.drivers.guests.running(instance).await,
+            Subject::Network(_) | Subject::Pool(_) | Subject::Volume(_) | Subject::Image(_) => None,
         }
     }
 

@@ -33,6 +33,7 @@ impl Instance {
             leases,
             snapshots,
             incarnation: crate::spec::Incarnation::default(),
+            guest: crate::spec::Incarnation::default(),
             status: Status::Creating,
             job: None,
             last_exit: None,
@@ -67,7 +68,8 @@ impl Instance {
                 self.image.clone_from(image);
                 self.step_done(|step| matches!(step, Step::ReplaceRoot { .. }));
             }
-            Event::Started { pid, at } => {
+            Event::Started { pid, at, guest } => {
+                self.guest = *guest;
                 self.status = Status::Running { pid: *pid, since: *at };
                 self.last_started_at = Some(*at);
                 self.step_done(|step| matches!(step, Step::Start));

@@ -72,7 +72,10 @@ pub struct Instance {
     /// What the address plan holds for it, by device.
     pub leases: BTreeMap<String, Lease>,
     pub snapshots: BTreeMap<String, Snapshot>,
+    /// Of the newest request.
     pub incarnation: Incarnation,
+    /// Of the start that the guest which runs, or ran last, came from.
+    pub guest: Incarnation,
     pub status: Status,
     pub job: Option<Job>,
     /// How it ended the last time it ran.
@@ -183,6 +186,8 @@ pub enum Event {
     Started {
         pid: i32,
         at: DateTime<Utc>,
+        /// Of the request that started it.
+        guest: Incarnation,
     },
     Stopped {
         cause: ExitCause,

@@ -41,9 +41,7 @@ pub fn report(
             fail(world, context, &mut decision, instance, &failure.message)?;
             return Ok(decision);
         }
-        (Outcome::Started(running), Step::Start) => {
-            Event::Started { pid: running.pid, at: running.started_at }
-        }
+        (Outcome::Started(running), Step::Start) => started(running),
         (Outcome::Stopped { cause, at }, Step::Stop { .. }) => {
             Event::Stopped { cause: *cause, at: *at }
         }
@@ -55,6 +53,10 @@ pub fn report(
     };
     advance(world, context, &mut decision, instance, vec![fact])?;
     Ok(decision)
+}
+
+const fn started(running: &Running) -> Event {
+    Event::Started { pid: running.pid, at: running.started_at, guest: running.incarnation }
 }
 
 fn done(instance: &Instance, step: &Step) -> Option<Event> {
@@ -200,12 +202,33 @@ pub fn observe_exit(
 ) -> Result<Decision, Rejection> {
     let mut decision = Decision::for_context(context);
     let Some(instance) = world.instances.get(&exited.instance) else { return Ok(decision) };
-    let is_current = exited.incarnation.epoch == instance.epoch();
-    if !instance.status.is_up() || !is_current {
+    if over_before_reported(instance, exited) {
+        over(world, context, &mut decision, instance, exited)?;
+        return Ok(decision);
+    }
+    if !instance.status.is_up() || exited.incarnation != instance.guest {
         return Ok(decision);
     }
     ended(world, context, &mut decision, instance, exited)?;
     Ok(decision)
+}
+
+/// Whether the guest that ended is the one whose start is under way.
+fn over_before_reported(instance: &Instance, exited: &Exited) -> bool {
+    let step = instance.job.as_ref().and_then(|job| job.steps.first());
+    step == Some(&Step::Start) && exited.incarnation == instance.incarnation
+}
+
+fn over(
+    world: &World,
+    context: &Context,
+    decision: &mut Decision,
+    instance: &Instance,
+    exited: &Exited,
+) -> Result<(), Rejection> {
+    decision.record(instance.id.stream(), Event::Stopped { cause: exited.cause, at: exited.at });
+    let error = format!("the guest ended right after its start: {:?}", exited.cause);
+    fail(world, context, decision, instance, &error)
 }
 
 fn ended(
@@ -276,9 +299,15 @@ pub fn observe_adopted(
             };
             ended(world, context, &mut decision, instance, exited.unwrap_or(&lost))?;
         }
+        (Status::Stopped | Status::Creating, None)
+            if exited.is_some_and(|exited| over_before_reported(instance, exited)) =>
+        {
+            let Some(exited) = exited else { return Ok(decision) };
+            over(world, context, &mut decision, instance, exited)?;
+        }
         // It runs though nobody wants it to, and nothing is under way that would explain it.
         (Status::Stopped | Status::Creating, Some(running)) if instance.job.is_none() => {
-            let fact = Event::Started { pid: running.pid, at: running.started_at };
+            let fact = started(running);
             let stop = Step::Stop { force: true, timeout: std::time::Duration::ZERO };
             decision.accept(instance.project, Verb::StopInstance, Class::Task, resources(instance));
             append_job(
