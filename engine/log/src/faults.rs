@@ -4,7 +4,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -17,10 +17,13 @@ use stapes_core::{
 use crate::{
     Options, SegmentLog,
     disk::{Disk, RealDisk},
+    error::OpenError,
     open, verify,
 };
 
 const OPTIONS: Options = Options { segment_bytes: 16 << 10, recent_bytes: 1024, queue: 8 };
+
+const SECTOR_BYTES: usize = 512;
 
 #[derive(Debug, Default)]
 struct FailingDisk {
@@ -28,7 +31,12 @@ struct FailingDisk {
     syncs: Switch,
     /// A failing write leaves this much of itself, in bytes.
     torn_at: AtomicU32,
+    /// A failing write leaves the sectors whose bits are set, in any order as disks do.
+    sectors: AtomicU32,
     full: AtomicBool,
+    /// Held by a test that wants writes to wait, and how many have come to it.
+    gate: Mutex<()>,
+    came: AtomicU32,
 }
 
 /// When something fails: after so many times, so many times.
@@ -62,11 +70,19 @@ impl Switch {
 
 impl Disk for FailingDisk {
     fn write(&self, file: &std::fs::File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.came.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock().unwrap());
         if self.writes.passes() {
             return RealDisk.write(file, bytes, offset);
         }
         let torn = bytes.len().min(self.torn_at.load(Ordering::SeqCst) as usize);
         RealDisk.write(file, &bytes[..torn], offset)?;
+        let sectors = self.sectors.load(Ordering::SeqCst);
+        for (number, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+            if number < 32 && sectors & (1 << number) != 0 {
+                RealDisk.write(file, sector, offset + (number * SECTOR_BYTES) as u64)?;
+            }
+        }
         let full = self.full.load(Ordering::SeqCst);
         Err(if full { io::ErrorKind::StorageFull.into() } else { io::Error::other("EIO") })
     }
@@ -120,6 +136,11 @@ async fn a_failed_sync_ends_the_writing() {
     assert_eq!(head(&log).await, 3);
     assert_eq!(log.read(Sequence(1), 10).await.unwrap().len(), 3);
     drop(log);
+    // What the kernel shows of a failed sync is not on the disk before it was synced again.
+    disk.syncs.fail(0, ALWAYS);
+    let unsure = open::open(dir.path(), OPTIONS, disk.clone());
+    assert!(matches!(unsure, Err(OpenError::Io { .. })), "{unsure:?}");
+    disk.syncs.fail(0, 0);
     let log = open_on(&disk, dir.path());
     // The write had reached the file: the commit is there, once, and its id is known.
     let again = log.append(commit(3)).await.unwrap();
@@ -237,4 +258,44 @@ async fn a_write_that_finds_no_room_leaves_nothing() {
     disk.writes.fail(0, ALWAYS);
     let unknown = log.append(commit(2)).await;
     assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
+}
+
+/// Power fails while several commits are written at once, and any of their sectors are there: later
+/// commits whole and earlier ones not. None was acknowledged, so it is no damage.
+#[tokio::test]
+#[allow(clippy::await_holding_lock, reason = "it polls once, and nobody else runs on this thread")]
+async fn a_torn_batch_is_no_damage() {
+    for sectors in [0b1, 0b10, 0b1100, 0b1111_0000, 0b1111_1110, 0b1010_1010_1010, !0b100, !0] {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), Arc::new(FailingDisk::default()));
+        let log = open_on(&disk, dir.path());
+        for number in 0..3 {
+            log.append(commit(number)).await.unwrap();
+        }
+        disk.sectors.store(sectors, Ordering::SeqCst);
+        // The first goes alone, while the others queue for the batch that fails.
+        disk.writes.fail(1, ALWAYS);
+        let gate = disk.gate.lock().unwrap();
+        let came = disk.came.load(Ordering::SeqCst);
+        let mut first = log.append(commit(3));
+        assert!(futures::poll!(&mut first).is_pending());
+        while disk.came.load(Ordering::SeqCst) == came {
+            std::thread::yield_now();
+        }
+        let mut others = futures::future::join_all((4..10).map(|n| log.append(commit(n))));
+        assert!(futures::poll!(&mut others).is_pending());
+        drop(gate);
+        first.await.unwrap();
+        let unknown = |answer: &_| matches!(answer, Err(AppendError::OutcomeUnknown(_)));
+        assert!(others.await.iter().all(unknown));
+        let acknowledged = 4;
+        drop(log);
+        let well = Arc::new(FailingDisk::default());
+        let log = open_on(&well, dir.path());
+        assert_eq!(log.damage(), None, "sectors {sectors:b}");
+        let found = head(&log).await;
+        assert!((acknowledged..=10).contains(&found), "{found} of {acknowledged}");
+        log.append(commit(found)).await.unwrap();
+        drop(log);
+        assert_eq!(verify(dir.path()).unwrap().problems, []);
+    }
 }

@@ -176,8 +176,8 @@ impl IndexFile {
         Ok(Self { file, filter, ids_at, ids_bytes, ids_checksum })
     }
 
-    /// The index at `path`, whose segment it is, and the tails in it. `None` when there is none, or none that
-    /// can be trusted.
+    /// The index at `path`, whose segment it is, and the tails in it. `None` when there is none, or
+    /// none that can be trusted.
     pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, Identity, Tails)>> {
         let file = match segment::private().open(path) {
             Ok(file) => file,

@@ -111,7 +111,7 @@ pub(crate) fn run(chores: &mpsc::Receiver<Chore>, spares: &Spares, shared: &Shar
                 if let Err(error) = spares.prepare(bytes)
                     && error.kind() != io::ErrorKind::Interrupted
                 {
-                    tracing::warn!(%error, bytes, "the log has no spare segment; it is tried again when the one in use is full");
+                    tracing::warn!(%error, bytes, "the log has no spare segment yet");
                 }
             }
             Chore::Index(sealed) => {

@@ -68,7 +68,7 @@ use writer::Request;
 /// How a log is kept. The defaults are meant for use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A segment is at most this large, unless a single commit is larger. The first ones are smaller.
+    /// A segment is at most this large, unless a single commit is larger; the first ones are smaller.
     pub segment_bytes: u64,
     /// Of the newest records, how much is kept in memory for those who follow.
     pub recent_bytes: usize,
@@ -111,8 +111,8 @@ impl SegmentLog {
     /// Opens the log in `dir`, or begins one if the directory is empty or not there. Blocks.
     ///
     /// # Errors
-    /// When the files are not a complete log. A log that is damaged but in place opens and can be read up
-    /// to the damage ([`SegmentLog::damage`]); appends to it are refused.
+    /// When the files are not a complete log. A log that is damaged but in place opens and can be
+    /// read up to the damage ([`SegmentLog::damage`]); appends to it are refused.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
         open::open(dir.as_ref(), options, Arc::new(disk::RealDisk))
     }

@@ -24,7 +24,7 @@ pub(crate) fn own_directory(dir: &Path) -> Result<(), OpenError> {
         .permissions()
         .mode();
     if mode & 0o077 != 0 {
-        tracing::warn!(dir = %dir.display(), mode = format_args!("{:o}", mode & 0o777), "others could read the log: its directory is closed to them");
+        tracing::warn!(dir = %dir.display(), mode = format_args!("{:o}", mode & 0o777), "the log was open to others: now it is not");
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700))
             .map_err(OpenError::io("cannot close to others the log's directory", dir))?;
     }
@@ -48,7 +48,7 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let told = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     if let Err(error) = told {
         // The lock is what counts, and a full disk must not keep the log from being read.
-        tracing::warn!(%error, path = %path.display(), "a second opener cannot be told who has the log");
+        tracing::warn!(%error, path = %path.display(), "the lock has no pid in it");
     }
     Ok(file)
 }

@@ -1,4 +1,5 @@
-//! From files to a log that runs: lock, recover, begin a segment if there is none, start the threads.
+//! From files to a log that runs: lock, recover, begin a segment if there is none, start the
+//! threads.
 
 use std::{
     io,

@@ -156,8 +156,8 @@ impl Shared {
         }
     }
 
-    /// The newest part of a stream after `after` that is in memory, newest first, and the sequence of
-    /// the record to go on with, zero when there is none.
+    /// The newest part of a stream after `after` that is in memory, newest first, and the sequence
+    /// of the record to go on with, zero when there is none.
     pub(crate) fn recent_stream(
         &self,
         stream: StreamId,

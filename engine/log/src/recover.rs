@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A write that was cut short by a crash was never acknowledged and is removed. It is told from
-//! damage by what lies behind it: a frame whose write began after the bad one was written when that one
-//! was durable. So does the marker tell it, when it is beyond.
+//! damage by what lies behind it: a frame whose write began behind the bad one was written when that
+//! one was durable. So does the marker tell it, when it is beyond.
 
 use std::{
     fs::File,
