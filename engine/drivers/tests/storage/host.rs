@@ -20,6 +20,14 @@ use stapes_core::{
 use stapes_drivers::storage::{HostStorage, Interruption, StorageConfig, Unpacker};
 use tempfile::TempDir;
 
+/// One test at a time. A namespace that one makes copies the mounts of all others, and a process
+/// that one starts has everybody's files until it executes: both keep a pool busy, so that nobody
+/// could prove that nothing is left behind.
+pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 pub(crate) const POOL_BYTES: u64 = 512 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ fn btrfs(arguments: &[&str], at: &Path) {
 /// Guests can make subvolumes of their own, inside each other and read-only.
 #[tokio::test]
 async fn nested_subvolumes_are_deleted() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Btrfs);
     let root = plain(&host, VolumeId::derive(&["nested"])).await;
     btrfs(&["subvolume", "create"], &root.join("one"));
@@ -50,6 +51,7 @@ async fn nested_subvolumes_are_deleted() {
 /// A directory so deep that no path names its end, and far more levels than files may be open.
 #[tokio::test]
 async fn a_bottomless_directory_is_deleted() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Dir);
     let volume = VolumeId::derive(&["deep"]);
     let root = plain(&host, volume).await;
@@ -72,6 +74,7 @@ async fn a_bottomless_directory_is_deleted() {
 /// A link out of the tree is copied as a link, and what it points at is left alone.
 #[tokio::test]
 async fn links_are_not_followed() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Dir);
     let volume = VolumeId::derive(&["links"]);
     let root = plain(&host, volume).await;

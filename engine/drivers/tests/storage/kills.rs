@@ -147,10 +147,12 @@ async fn survive(kind: Kind) {
 
 #[tokio::test]
 async fn btrfs_survives_kills() {
+    let _alone = crate::host::alone().await;
     survive(Kind::Btrfs).await;
 }
 
 #[tokio::test]
 async fn dir_survives_kills() {
+    let _alone = crate::host::alone().await;
     survive(Kind::Dir).await;
 }

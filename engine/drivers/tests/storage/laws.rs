@@ -6,6 +6,7 @@ use crate::host::{Host, Kind};
 
 #[tokio::test]
 async fn btrfs_obeys_the_laws() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Btrfs);
     laws::all(&host).await;
     host.ground.assert_empty();
@@ -13,6 +14,7 @@ async fn btrfs_obeys_the_laws() {
 
 #[tokio::test]
 async fn dir_obeys_the_laws() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Dir);
     laws::all(&host).await;
     host.ground.assert_empty();

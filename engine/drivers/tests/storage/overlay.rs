@@ -73,10 +73,12 @@ async fn a_guest_comes_back(kind: Kind) {
 
 #[tokio::test]
 async fn a_guest_on_btrfs_comes_back() {
+    let _alone = crate::host::alone().await;
     a_guest_comes_back(Kind::Btrfs).await;
 }
 
 #[tokio::test]
 async fn a_guest_on_dir_comes_back() {
+    let _alone = crate::host::alone().await;
     a_guest_comes_back(Kind::Dir).await;
 }

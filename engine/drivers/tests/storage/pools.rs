@@ -28,6 +28,7 @@ fn unmount(host: &Host) {
 
 #[tokio::test]
 async fn a_pool_is_found_again() {
+    let _alone = crate::host::alone().await;
     let mut host = Host::new(Kind::Btrfs);
     let volume = VolumeId::derive(&["again"]);
     host.create_from_image(volume).await;
@@ -51,6 +52,7 @@ async fn a_pool_is_found_again() {
 
 #[tokio::test]
 async fn a_missing_or_damaged_file_is_told() {
+    let _alone = crate::host::alone().await;
     let mut host = Host::new(Kind::Btrfs);
     host.storage.ensure_pool(&host.ground.spec()).await.unwrap();
     unmount(&host);
@@ -74,6 +76,7 @@ async fn a_missing_or_damaged_file_is_told() {
 
 #[tokio::test]
 async fn a_pool_grows_and_does_not_shrink() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Btrfs);
     let mut spec = host.ground.spec();
     host.storage.ensure_pool(&spec).await.unwrap();
@@ -91,6 +94,7 @@ async fn a_pool_grows_and_does_not_shrink() {
 
 #[tokio::test]
 async fn what_cannot_be_a_pool_is_refused_and_leaves_nothing() {
+    let _alone = crate::host::alone().await;
     let host = Host::new(Kind::Btrfs);
     let mut spec = host.ground.spec();
     let full = host.ground.directory.path().join("full");
@@ -115,6 +119,7 @@ async fn what_cannot_be_a_pool_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_directory_of_a_btrfs_can_be_a_pool() {
+    let _alone = crate::host::alone().await;
     let below = Host::new(Kind::Btrfs);
     below.storage.ensure_pool(&below.ground.spec()).await.unwrap();
     let source = below.ground.root().join("source");

@@ -80,6 +80,9 @@ impl Trees for BtrfsTrees {
     }
 
     fn delete(&self, at: &Path) -> Result<(), DriverError> {
+        if !super::layout::exists(at)? {
+            return Ok(());
+        }
         let (parent, name) = entry(at)?;
         let found = match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => found,
