@@ -12,10 +12,10 @@ mod world;
 use std::time::{Duration, Instant};
 
 use stapes_core::{
-    address::{derive_mac, host_interface_name},
+    address::host_interface_name,
     ids::InstanceId,
     port::network::Networks,
-    spec::{NetworkSpec, Reservation},
+    spec::{MacAddress, NetworkSpec, Reservation},
 };
 use world::{World, in_a_new_world};
 
@@ -85,7 +85,9 @@ fn guest(spec: &NetworkSpec, number: u32) -> Reservation {
         stapes_core::port::network::laws::Example::new(&spec.bridge, 0).reservation(&hostname, 2);
     reservation.instance = instance;
     reservation.nic.network = spec.network;
-    reservation.nic.mac = derive_mac(instance, "eth0");
+    // Not derived: of so many, two would be the same.
+    let [a, b, c, d] = number.to_be_bytes();
+    reservation.nic.mac = MacAddress([2, 0, a, b, c, d]);
     reservation.nic.host_name = host_interface_name(instance, "eth0");
     reservation.nic.ipv4 = Some(std::net::Ipv4Addr::from(0x0ad5_0002 + number));
     reservation

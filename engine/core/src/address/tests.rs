@@ -107,6 +107,17 @@ fn local_ipv6_ranges_are_unique_and_name_guests_by_their_mac() {
 }
 
 #[test]
+fn a_mac_address_that_is_taken_is_passed_over() {
+    let one = InstanceId::derive(&["one"]);
+    let mut taken = BTreeSet::new();
+    assert_eq!(pick_mac(one, "eth0", &taken), Some(derive_mac(one, "eth0")));
+    for _ in 0..5 {
+        let mac = pick_mac(one, "eth0", &taken).unwrap();
+        assert!(taken.insert(mac) && mac.0.starts_with(&MAC_PREFIX), "{mac}");
+    }
+}
+
+#[test]
 fn names_on_the_host_follow_from_the_instance() {
     let one = InstanceId::derive(&["one"]);
     let two = InstanceId::derive(&["two"]);
