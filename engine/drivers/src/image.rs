@@ -22,6 +22,7 @@ pub mod metadata;
 mod publish;
 mod refusal;
 mod store;
+pub mod templates;
 pub mod unpack;
 
 pub use self::{

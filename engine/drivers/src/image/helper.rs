@@ -9,18 +9,51 @@ use tokio::{
 
 use super::{
     ImageConfig,
-    job::{Job, LINE_BYTES_MAX, Line, Progress, Unpacked},
+    job::{JOB_BYTES_MAX, Job, LINE_BYTES_MAX, Line, Progress, Request, Unpacked},
     refusal::Refusal,
+    templates::RenderJob,
 };
 
 /// What a panicking helper says is worth a line in our log, no more.
 const STDERR_BYTES_MAX: u64 = 4096;
 
-pub(super) async fn run(
+/// Reads an image, and unpacks it when the job has a target.
+pub(super) async fn read(
     config: &ImageConfig,
-    job: &Job,
+    job: Job,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<Unpacked, Refusal> {
+    match run(config, &Request::Read(Box::new(job)), progress).await? {
+        Answer::Unpacked(unpacked) => Ok(*unpacked),
+        Answer::Rendered(_) => Err(misheard()),
+    }
+}
+
+/// The texts, in the order of the sources.
+pub(super) async fn render(config: &ImageConfig, job: RenderJob) -> Result<Vec<String>, Refusal> {
+    let wanted = job.sources.len();
+    match run(config, &Request::Render(Box::new(job)), &|_| {}).await? {
+        Answer::Rendered(texts) if texts.len() == wanted => Ok(texts),
+        Answer::Rendered(_) | Answer::Unpacked(_) => Err(misheard()),
+    }
+}
+
+fn misheard() -> Refusal {
+    Refusal::Host {
+        what: "the unpacking helper answered something else; is it another version?".into(),
+    }
+}
+
+enum Answer {
+    Unpacked(Box<Unpacked>),
+    Rendered(Vec<String>),
+}
+
+async fn run(
+    config: &ImageConfig,
+    request: &Request,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<Answer, Refusal> {
     let host = |doing: &str| {
         let doing = format!("{doing} {}", config.unpack_helper.display());
         move |error: std::io::Error| Refusal::host(&doing, &error)
@@ -34,10 +67,13 @@ pub(super) async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(host("run"))?;
-    let mut line = serde_json::to_vec(job).map_err(|error| host("ask")(error.into()))?;
+    let mut line = serde_json::to_vec(request).map_err(|error| host("ask")(error.into()))?;
     line.push(b'\n');
     // Kept open: the helper takes its closing for our death.
     let mut stdin = child.stdin.take().expect("piped");
+    if line.len() as u64 > JOB_BYTES_MAX {
+        return Err(Refusal::TooMuch { what: "bytes of templates".into(), limit: JOB_BYTES_MAX });
+    }
     stdin.write_all(&line).await.map_err(host("ask"))?;
     let wall = Duration::from_secs(config.limits.wall_seconds);
     match tokio::time::timeout(wall, converse(&mut child, progress)).await {
@@ -54,7 +90,7 @@ pub(super) async fn run(
 async fn converse(
     child: &mut Child,
     progress: &(dyn Fn(Progress) + Send + Sync),
-) -> Result<Unpacked, Refusal> {
+) -> Result<Answer, Refusal> {
     let host = |error: std::io::Error| Refusal::host("hear the unpacking helper", &error);
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
     let stderr = child.stderr.take().expect("piped");
@@ -72,7 +108,8 @@ async fn converse(
         }
         match serde_json::from_slice(&line) {
             Ok(Line::Progress(now)) => progress(now),
-            Ok(Line::Done(unpacked)) => answer = Some(Ok(*unpacked)),
+            Ok(Line::Done(unpacked)) => answer = Some(Ok(Answer::Unpacked(unpacked))),
+            Ok(Line::Rendered(texts)) => answer = Some(Ok(Answer::Rendered(texts))),
             Ok(Line::Refused(refusal)) => answer = answer.or(Some(Err(refusal))),
             Err(error) => return Err(host(error.into())),
         }

@@ -7,12 +7,20 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use stapes_core::{ids::Fingerprint, port::image::ImageKind};
 
-use super::{limits::Limits, refusal::Refusal};
+use super::{limits::Limits, refusal::Refusal, templates::RenderJob};
 
-/// A job is small: paths and numbers.
-pub(super) const JOB_BYTES_MAX: u64 = 64 * 1024;
+/// A job holds the templates of an image and the configuration of an instance.
+pub(super) const JOB_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// An answer holds metadata.yaml, escaped at worst six to one.
 pub(super) const LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// What the helper is for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Request {
+    Read(Box<Job>),
+    Render(Box<RenderJob>),
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Job {
@@ -45,6 +53,7 @@ pub(super) enum Line {
     /// Bytes of the files read so far.
     Progress(Progress),
     Done(Box<Unpacked>),
+    Rendered(Vec<String>),
     Refused(Refusal),
 }
 

@@ -28,6 +28,14 @@ const DEPTH_MAX: usize = 255;
 const XATTR_LIST_BYTES_MAX: usize = 64 * 1024;
 const COPY_BYTES: usize = 256 * 1024;
 
+/// How the archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    Gzip,
+    /// Unpacks several times faster and is smaller: for images that stapes builds.
+    Zstd,
+}
+
 /// Writes the archive into `staging` and answers with its path. `root` is the guest's root.
 pub(super) fn pack(
     root: &Path,
@@ -41,7 +49,7 @@ pub(super) fn pack(
         properties,
         ..Metadata::default()
     };
-    pack_with(root, &metadata, &BTreeMap::new(), staging)
+    pack_with(root, &metadata, &BTreeMap::new(), Packing::Gzip, staging)
 }
 
 /// `templates` are file names and their content.
@@ -49,13 +57,26 @@ pub(super) fn pack_with(
     root: &Path,
     metadata: &Metadata,
     templates: &BTreeMap<String, String>,
+    packing: Packing,
     staging: &Path,
 ) -> io::Result<PathBuf> {
     let file = tempfile::NamedTempFile::new_in(staging)?;
-    let level = flate2::Compression::new(6);
-    let mut packer = Packer::new(flate2::write::GzEncoder::new(file.as_file(), level));
-    packer.image(root, metadata, templates)?;
-    packer.into_inner()?.finish()?;
+    match packing {
+        Packing::Gzip => {
+            let level = flate2::Compression::new(6);
+            let mut packer = Packer::new(flate2::write::GzEncoder::new(file.as_file(), level));
+            packer.image(root, metadata, templates)?;
+            packer.into_inner()?.finish()?;
+        }
+        Packing::Zstd => {
+            let mut encoder = zstd::Encoder::new(file.as_file(), 9)?;
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
+            let mut packer = Packer::new(encoder);
+            packer.image(root, metadata, templates)?;
+            packer.into_inner()?.finish()?;
+        }
+    }
     Ok(file.into_temp_path().keep()?)
 }
 

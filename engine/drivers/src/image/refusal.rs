@@ -46,6 +46,8 @@ pub enum Refusal {
         "{what} is not supported; pack the image as tar (plain, gz, xz, zst, bz2, lzma) or squashfs"
     )]
     Unsupported { what: String },
+    #[error("the template for {path} cannot be used: {why}; correct the image")]
+    BadTemplate { path: String, why: String },
     #[error("no room is left for the image; free some and try again")]
     Full,
     #[error("the unpacking helper could not be confined: {why}")]
@@ -103,6 +105,7 @@ impl Refusal {
             | Self::BadMetadata { .. }
             | Self::NoRoot
             | Self::BadDisk { .. }
+            | Self::BadTemplate { .. }
             | Self::Unsupported { .. }
             | Self::Died { .. } => DriverError::Refused(text),
         }

@@ -23,6 +23,7 @@ use super::{
     job::{Job, Progress, Unpacked},
     publish,
 };
+use crate::storage::Unpacker;
 
 const NOTHING_KEPT: &str = "nothing was kept";
 const NOTHING_UNPACKED: &str = "nothing was unpacked";
@@ -111,21 +112,13 @@ impl ImageStore {
         let mut job = self.job(&files, facts.kind == ImageKind::VirtualMachine);
         job.target = Some(target.to_path_buf());
         job.expected = Some(image.clone());
-        match helper::run(&self.config, &job, progress).await {
+        match helper::read(&self.config, job, progress).await {
             Ok(unpacked) => Ok(unpacked),
             Err(refusal) => {
                 empty(target).map_err(|error| failed("empty", target, &error))?;
                 Err(refusal.into_error(NOTHING_UNPACKED))
             }
         }
-    }
-
-    /// # Errors
-    /// As [`Self::unpack_with`].
-    pub async fn unpack(&self, image: &Fingerprint, target: &Path) -> Result<(), DriverError> {
-        let unpacked = self.unpack_with(image, target, &|_| {}).await?;
-        tracing::info!(%image, tally = ?unpacked.tally, "unpacked an image");
-        Ok(())
     }
 
     fn job(&self, files: &ImageFiles, root_is_vm: bool) -> Job {
@@ -167,7 +160,7 @@ impl ImageStore {
         let hashed = files.clone();
         let hashing = tokio::task::spawn_blocking(move || hash(&hashed, limit));
         let job = self.job(files, root_is_vm);
-        let reading = helper::run(&self.config, &job, &|_| {});
+        let reading = helper::read(&self.config, job, &|_| {});
         let (hashed, read) = tokio::join!(hashing, reading);
         let (fingerprint, size_bytes) =
             hashed.map_err(|error| Refusal::Host { what: error.to_string() })??;
@@ -222,6 +215,15 @@ impl ImageStore {
             .map_err(|error| failed("keep the image in", &self.blobs(), &error))?;
         tracing::info!(image = %facts.fingerprint, bytes = facts.size_bytes, "keeps an image");
         Ok(facts)
+    }
+}
+
+#[async_trait]
+impl Unpacker for ImageStore {
+    async fn unpack(&self, image: &Fingerprint, target: &Path) -> Result<(), DriverError> {
+        let unpacked = self.unpack_with(image, target, &|_| {}).await?;
+        tracing::info!(%image, tally = ?unpacked.tally, "unpacked an image");
+        Ok(())
     }
 }
 

@@ -31,9 +31,11 @@ use self::{
     tree::Tree,
 };
 use super::{
+    Limits,
     compression::Compression,
-    job::{Confinement, JOB_BYTES_MAX, Job, Line, Owners, Progress, Unpacked},
+    job::{Confinement, JOB_BYTES_MAX, Job, Line, Owners, Progress, Request, Unpacked},
     refusal::Refusal,
+    templates::{self, RenderJob},
 };
 
 mod confine;
@@ -47,6 +49,8 @@ mod squashfs;
 mod stream;
 mod tree;
 
+const RENDER_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const RENDER_CPU_SECONDS_MAX: u64 = 5;
 /// Between two lines of progress.
 const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -71,7 +75,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Refusal> {
-    let job = read_job()?;
+    let job = match read_request()? {
+        Request::Read(job) => job,
+        Request::Render(job) => return render(&job),
+    };
     let opened = open(&job)?;
     let namespaces = confine::leave_namespaces()?;
     if !namespaces {
@@ -94,7 +101,7 @@ fn run() -> Result<ExitCode, Refusal> {
     }
 }
 
-fn read_job() -> Result<Job, Refusal> {
+fn read_request() -> Result<Request, Refusal> {
     let mut line = String::new();
     let stdin = std::io::stdin();
     let mut limited = stdin.lock().take(JOB_BYTES_MAX);
@@ -102,6 +109,22 @@ fn read_job() -> Result<Job, Refusal> {
     serde_json::from_str(&line).map_err(|error| Refusal::Host {
         what: format!("stapes-unpack is run by stapes and reads a job from stdin: {error}"),
     })
+}
+
+/// Text in, text out: neither a file nor a namespace is needed, so there is none.
+fn render(job: &RenderJob) -> Result<ExitCode, Refusal> {
+    let ceilings = Limits {
+        memory_bytes: RENDER_MEMORY_BYTES_MAX.min(job.limits.memory_bytes),
+        cpu_seconds: RENDER_CPU_SECONDS_MAX,
+        unpacked_bytes: 0,
+        ..job.limits.clone()
+    };
+    confine::set_ceilings(&ceilings)?;
+    confine::drop_capabilities(Owners::Mine)?;
+    confine::landlock(None, false)?;
+    seccomp::install(false)?;
+    say(&Line::Rendered(templates::render(job)?));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn open(job: &Job) -> Result<Opened, Refusal> {
