@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+pub mod build;
 mod compression;
 mod helper;
 mod job;

@@ -12,7 +12,10 @@ use stapes_core::{
         image::{ImageKind, Images, Upload, laws},
     },
 };
-use stapes_drivers::image::{Limits, Owners};
+use stapes_drivers::{
+    image::{Limits, Owners},
+    storage::Unpacker,
+};
 use tar::EntryType;
 
 #[tokio::test]

@@ -49,12 +49,13 @@ pub(super) fn pack(
         properties,
         ..Metadata::default()
     };
-    pack_with(root, &metadata, &BTreeMap::new(), Packing::Gzip, staging)
+    pack_with(Some(root), &metadata, &BTreeMap::new(), Packing::Gzip, staging)
 }
 
-/// `templates` are file names and their content.
+/// `templates` are file names and their content. Without a root it is the metadata of a split image.
+/// No time in it is later than the image's own.
 pub(super) fn pack_with(
-    root: &Path,
+    root: Option<&Path>,
     metadata: &Metadata,
     templates: &BTreeMap<String, String>,
     packing: Packing,
@@ -84,11 +85,12 @@ struct Packer<W: Write> {
     archive: tar::Builder<W>,
     /// The first name of every file that has several.
     linked: BTreeMap<(u64, u64), Vec<u8>>,
+    latest: u64,
 }
 
 impl<W: Write> Packer<W> {
     fn new(to: W) -> Self {
-        Self { archive: tar::Builder::new(to), linked: BTreeMap::new() }
+        Self { archive: tar::Builder::new(to), linked: BTreeMap::new(), latest: u64::MAX }
     }
 
     fn into_inner(self) -> io::Result<W> {
@@ -97,15 +99,17 @@ impl<W: Write> Packer<W> {
 
     fn image(
         &mut self,
-        root: &Path,
+        root: Option<&Path>,
         metadata: &Metadata,
         templates: &BTreeMap<String, String>,
     ) -> io::Result<()> {
+        self.latest = u64::try_from(metadata.creation_date).unwrap_or(u64::MAX);
         self.own_file(b"metadata.yaml", metadata.to_yaml().as_bytes(), metadata.creation_date)?;
         for (name, content) in templates {
             let path = [b"templates/", name.as_bytes()].concat();
             self.own_file(&path, content.as_bytes(), metadata.creation_date)?;
         }
+        let Some(root) = root else { return Ok(()) };
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty())?;
         self.directory(root, b"rootfs", 0)
@@ -207,13 +211,19 @@ impl<W: Write> Packer<W> {
         content: impl Read,
     ) -> io::Result<()> {
         let records = xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.clamp(header);
         if !xattrs.is_empty() {
             self.archive.append_pax_extensions(records)?;
         }
         self.archive.append_data(header, Path::new(std::ffi::OsStr::from_bytes(path)), content)
     }
 
+    fn clamp(&self, header: &mut Header) {
+        header.set_mtime(header.mtime().unwrap_or(0).min(self.latest));
+    }
+
     fn put_link(&mut self, header: &mut Header, path: &[u8], to: &[u8]) -> io::Result<()> {
+        self.clamp(header);
         let os = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
         self.archive.append_link(header, os(path), os(to))
     }

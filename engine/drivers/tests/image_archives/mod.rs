@@ -1,5 +1,7 @@
 //! Archives made by the test, good ones and hostile ones, and a store to give them to.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::{io::Write, path::Path};
 
 use stapes_core::port::{

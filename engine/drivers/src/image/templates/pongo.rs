@@ -153,7 +153,7 @@ mod tests {
             (r#"{{ x|default:"a}}|b:c" }}"#, r#"{{ x|default("a}}|b:c") }}"#),
             (r#"{{ x|join:", "|upper }}"#, r#"{{ x|join(", ")|upper }}"#),
             ("{{ a|default:b.c }}", "{{ a|default(b.c) }}"),
-            ("{% if a && !b || c != d %}", "{% if a  and  not b  or  c != d %}"),
+            ("{% if a && !b || c != d %}", "{% if a  and   not b  or  c != d %}"),
             ("{% for k, v in devices %}", "{% for k, v in devices|items %}"),
             ("{% for d in devices %}", "{% for d in devices %}"),
             ("a|b:c && {# x|y:z #} {{ \"é|x:y\" }}", "a|b:c && {# x|y:z #} {{ \"é|x:y\" }}"),

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, value::Rest};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig, value::Rest,
+};
 
 use super::{Context, RenderJob, Source, Trigger, pongo::translate};
 use crate::image::Refusal;
@@ -53,18 +55,18 @@ fn render_one(source: &Source, trigger: Trigger, context: &Context) -> Result<St
         path: source.path.clone(),
         why: error.to_string().replace(['\n', '\r'], " "),
     };
-    let environment = environment(context.config.clone());
+    let environment = environment(context.config.clone()).map_err(wrong)?;
     let text = translate(&source.text);
     let template = environment.template_from_str(&text).map_err(wrong)?;
     let values = context! {
         trigger => trigger.as_str(),
-        path => source.path,
-        instance => context.instance,
+        path => &source.path,
+        instance => &context.instance,
         // Images from before "instance" say "container".
-        container => context.instance,
-        config => context.config,
-        devices => context.devices,
-        properties => source.properties,
+        container => &context.instance,
+        config => &context.config,
+        devices => &context.devices,
+        properties => &source.properties,
     };
     let mut out = Capped(Vec::new());
     match template.render_captured_to(values, &mut out) {
@@ -81,12 +83,12 @@ fn render_one(source: &Source, trigger: Trigger, context: &Context) -> Result<St
 }
 
 /// Only what templates of the field use: no loader, no include, no globals that make data.
-fn environment(config: BTreeMap<String, String>) -> Environment<'static> {
+fn environment(config: BTreeMap<String, String>) -> Result<Environment<'static>, minijinja::Error> {
     use minijinja::filters;
     let mut environment = Environment::empty();
+    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-    environment.set_keep_trailing_newline(true);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(RECURSION_MAX);
     // As in pongo2, an empty string too has no value of its own.
@@ -105,7 +107,7 @@ fn environment(config: BTreeMap<String, String>) -> Environment<'static> {
         let found = config.get(key).map(|value| Value::from(value.clone()));
         found.or_else(|| other.first().cloned()).unwrap_or_default()
     });
-    environment
+    Ok(environment)
 }
 
 #[cfg(test)]

@@ -242,3 +242,38 @@ pub(super) fn judge(confinement: Confinement) -> Result<Confinement, Refusal> {
         Err(Refusal::Unconfined { why })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::fd::AsFd};
+
+    /// Landlock and seccomp bind the thread that asks for them, so a thread of its own shows what
+    /// the helper's walls do.
+    #[test]
+    fn landlock_denies_all_but_the_target() {
+        let target = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("secret"), "secret").unwrap();
+        let inside = target.path().to_path_buf();
+        let walled = std::thread::spawn(move || {
+            let directory = fs::File::open(&inside).unwrap();
+            if !super::landlock(Some(directory.as_fd()), false).unwrap() {
+                // This kernel has none, and the helper says so.
+                return;
+            }
+            let denied = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+            };
+            denied(fs::read(other.path().join("secret")).map(drop));
+            denied(fs::write(other.path().join("new"), "x"));
+            denied(fs::read("/etc/passwd").map(drop));
+            denied(fs::remove_file(other.path().join("secret")));
+            fs::write(inside.join("a"), "x").unwrap();
+            fs::create_dir(inside.join("d")).unwrap();
+            fs::hard_link(inside.join("a"), inside.join("d/b")).unwrap();
+            std::os::unix::fs::symlink(other.path().join("secret"), inside.join("out")).unwrap();
+            denied(fs::read(inside.join("out")).map(drop));
+        });
+        walled.join().unwrap();
+    }
+}

@@ -198,3 +198,31 @@ fn pipes_and_sockets(mode_at: u8) -> Result<Vec<SeccompRule>, seccompiler::Backe
     };
     kinds.into_iter().map(rule).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::{errno::Errno, sys::stat};
+
+    #[test]
+    fn no_sockets_devices_or_namespaces() {
+        let directory = tempfile::tempdir().unwrap();
+        let walled = std::thread::spawn(move || {
+            super::install(false).unwrap();
+            let unknown = Some(Errno::ENOSYS);
+            assert_eq!(
+                std::net::UdpSocket::bind("127.0.0.1:0").unwrap_err().raw_os_error(),
+                unknown.map(|it| it as i32)
+            );
+            assert_eq!(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).err(), unknown);
+            let null = stat::makedev(1, 3);
+            let mode = stat::Mode::S_IRUSR;
+            let made =
+                |name: &str, kind| stat::mknod(&directory.path().join(name), kind, mode, null);
+            assert_eq!(made("device", stat::SFlag::S_IFCHR).err(), unknown);
+            assert_eq!(made("disk", stat::SFlag::S_IFBLK).err(), unknown);
+            made("pipe", stat::SFlag::S_IFIFO).unwrap();
+            std::fs::write(directory.path().join("file"), "x").unwrap();
+        });
+        walled.join().unwrap();
+    }
+}

@@ -25,8 +25,10 @@ use super::{
     tree::Tree,
 };
 
-const PROGRAM: &str = "unsquashfs";
-const SEARCH_PATH: &str = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin";
+const PROGRAMS: [&str; 3] =
+    ["/usr/bin/unsquashfs", "/usr/sbin/unsquashfs", "/usr/local/bin/unsquashfs"];
+const SUPERBLOCK_BYTES: usize = 96;
+const BYTES_USED_AT: usize = 40;
 const COPY_BYTES: usize = 1024 * 1024;
 /// What the list calls the top.
 const TOP: &str = "rootfs";
@@ -77,19 +79,43 @@ pub(super) fn take(
     } else {
         (job.root.as_deref().map(host).unwrap_or_default(), job.target.as_deref().map(host))
     };
+    whole(root)?;
     list(job, &blob, found)?;
+    if found.tally.bytes > gauges.limit_bytes {
+        return Err(Refusal::Bomb { packed: gauges.packed_bytes, limit: gauges.limit_bytes });
+    }
     found.rootfs = true;
     match target.filter(|_| job.target.is_some()) {
-        Some(target) => extract(job, &blob, &target, found),
+        Some(target) => extract(job, &blob, &target),
         None => Ok(()),
     }
 }
 
+/// The superblock says how long the file must be; a list alone would not miss the end of it.
+fn whole(root: &File) -> Result<(), Refusal> {
+    use std::os::unix::fs::FileExt;
+    let mut superblock = [0; SUPERBLOCK_BYTES];
+    root.read_exact_at(&mut superblock, 0).map_err(Refusal::reading)?;
+    let used =
+        superblock[BYTES_USED_AT..].first_chunk().map_or(0, |used| u64::from_le_bytes(*used));
+    let there = root.metadata().map_err(|error| Refusal::host("read the image", &error))?.len();
+    if there < used { Err(Refusal::Truncated) } else { Ok(()) }
+}
+
 fn program() -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().env("PATH", SEARCH_PATH).env("LC_ALL", "C").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // By its whole path and in our own (empty) environment: then the standard library spawns without
+    // the sockets that nobody may make here.
+    let there = PROGRAMS.iter().find(|path| std::path::Path::new(path).exists());
+    let mut command = Command::new(there.unwrap_or(&PROGRAMS[0]));
+    command.env("LC_ALL", "C");
+    // Pipes everywhere: there is no /dev/null behind the walls.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Reads what nobody wants to hear, so that its writer need not wait.
+fn discard(mut pipe: impl Read + Send + 'static) {
+    std::thread::spawn(move || std::io::copy(&mut pipe, &mut std::io::sink()));
 }
 
 fn start(mut command: Command) -> Result<std::process::Child, Refusal> {
@@ -105,8 +131,9 @@ fn start(mut command: Command) -> Result<std::process::Child, Refusal> {
 
 fn list(job: &Job, blob: &std::path::Path, found: &mut Found) -> Result<(), Refusal> {
     let mut command = program();
-    command.arg("-lln").arg("-d").arg(TOP).arg(blob).stderr(Stdio::null());
+    command.arg("-lln").arg("-d").arg(TOP).arg(blob);
     let mut child = start(command)?;
+    discard(child.stderr.take().expect("piped"));
     let lines = BufReader::new(child.stdout.take().expect("piped"));
     let mut outcome = Ok(());
     for line in lines.split(b'\n') {
@@ -153,22 +180,13 @@ fn line_of(job: &Job, line: &[u8], found: &mut Found) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn extract(
-    job: &Job,
-    blob: &std::path::Path,
-    target: &std::path::Path,
-    found: &Found,
-) -> Result<(), Refusal> {
-    let packed = std::fs::metadata(blob).map_or(0, |it| it.len());
-    let limit = job.limits.unpacked_bytes_of(packed);
-    if found.tally.bytes > limit {
-        return Err(Refusal::Bomb { packed, limit });
-    }
+fn extract(job: &Job, blob: &std::path::Path, target: &std::path::Path) -> Result<(), Refusal> {
     let mut command = program();
     command.args(["-no-progress", "-quiet", "-force"]);
     command.arg(if keeps_owners(job.owners) { "-xattrs" } else { "-user-xattrs" });
-    command.arg("-d").arg(target.join(TOP)).arg(blob).stdout(Stdio::null());
+    command.arg("-d").arg(target.join(TOP)).arg(blob);
     let mut child = start(command)?;
+    discard(child.stdout.take().expect("piped"));
     let mut said = String::new();
     let errors = child.stderr.take().expect("piped");
     errors
