@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ApiError, ClientError};
 pub use events::EventStream;
 pub use exec::{ConsoleSession, ExecHandle, ExecOutput, ExecReceiver, ExecSender, ExecSocket};
+pub use hyper::Method;
 pub use images::{Downloaded, UploadOptions};
 pub use log::LogStream;
 pub use operation::Pending;

@@ -1,0 +1,147 @@
+//! What can be typed: clap definitions, one file a noun, and nothing that acts.
+
+pub(crate) mod common;
+pub(crate) mod config;
+pub(crate) mod device;
+pub(crate) mod event;
+pub(crate) mod file;
+pub(crate) mod image;
+pub(crate) mod instance;
+pub(crate) mod network;
+pub(crate) mod operation;
+pub(crate) mod profile;
+pub(crate) mod project;
+pub(crate) mod server;
+pub(crate) mod session;
+pub(crate) mod snapshot;
+pub(crate) mod storage;
+pub(crate) mod volume;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::{
+    settings::{Flags, Submit},
+    units,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  stapes init --auto                       make the default pool, network and profile
+  stapes launch images:debian/12 web       a container from an image, started
+  stapes shell web                         a root shell in it
+  stapes log web                           all that ever happened to it
+  stapes undo 01JD9A                       take one operation back
+
+More: stapes help VERB, stapes help exit-codes, stapes explain CODE";
+
+/// System containers and virtual machines on an event log.
+#[derive(Debug, Parser)]
+#[command(name = "stapes", version, about, after_help = AFTER_HELP, propagate_version = true,
+    disable_help_subcommand = true, infer_long_args = false, color = ColorChoice::Auto)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The project to work in [default: default, or what `project switch` chose]
+    #[arg(long, global = true, value_name = "PROJECT", env = crate::settings::env::PROJECT, hide_env = true)]
+    project: Option<String>,
+    /// The daemon's directory [default: /var/lib/stapes]
+    #[arg(long, global = true, value_name = "DIR", env = crate::settings::env::DIR, hide_env = true)]
+    dir: Option<PathBuf>,
+    /// Say nothing but data, warnings and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Show the requests made and the causes of errors
+    #[arg(long, global = true)]
+    debug: bool,
+    /// Colour: always, never or auto
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: ColorChoice,
+    /// Why, in your own words; kept on the log with what is done
+    #[arg(long, short = 'm', global = true, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Hand the operation in, print its id and do not wait
+    #[arg(long, global = true)]
+    no_wait: bool,
+    /// Wait at most this long for the operation (90, 30s, 5m); it goes on after that
+    #[arg(long, global = true, value_name = "SPAN", value_parser = units::span::parse)]
+    wait_timeout: Option<Duration>,
+    /// A key of your choice: the same key again is the same operation, not a second one
+    #[arg(long, global = true, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    // Typed by Incus's users; every target is local here.
+    #[arg(long, global = true, hide = true)]
+    force_local: bool,
+    #[arg(long, short = 'v', global = true, hide = true)]
+    verbose: bool,
+}
+
+impl GlobalArgs {
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            dir: self.dir.clone(),
+            project: self.project.clone(),
+            quiet: self.quiet,
+            debug: self.debug || self.verbose,
+            submit: Submit {
+                reason: self.reason.clone(),
+                no_wait: self.no_wait,
+                timeout: self.wait_timeout,
+                idempotency_key: self.idempotency_key.clone(),
+            },
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Instance(instance::InstanceCommand),
+    #[command(flatten)]
+    Session(session::SessionCommand),
+    /// Points in time of an instance: create, list, restore …
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Configuration of an instance or of the server
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Sets of configuration that instances share
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    /// Separate spaces of names
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
+    /// Images that instances are made from
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Bridges, addresses and names
+    #[command(subcommand)]
+    Network(network::NetworkCommand),
+    /// Pools and volumes
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
+    /// Files inside an instance
+    #[command(subcommand)]
+    File(file::FileCommand),
+    /// What was asked for, with its steps and its outcome; kept for good
+    #[command(subcommand, visible_alias = "op")]
+    Operation(operation::OperationCommand),
+    #[command(flatten)]
+    Event(event::EventCommand),
+    #[command(flatten)]
+    Server(server::ServerCommand),
+}

@@ -1,0 +1,53 @@
+use stapes_api::{
+    client::Method,
+    wire::{
+        StatusCode,
+        instance::{Instance, InstanceRebuildPost, InstanceSource},
+        instance_state::InstanceStatePut,
+    },
+};
+
+use super::{
+    create::source,
+    state::{Action, change},
+};
+use crate::{
+    args::instance::RebuildArgs,
+    commands::object::Object,
+    exit::ExitStatus,
+    failure::{Failure, Result},
+    name,
+    operation::submit,
+    session::Session,
+};
+
+pub(crate) async fn run(session: &Session, args: RebuildArgs) -> Result<ExitStatus> {
+    let (image, instance) = match (args.empty, args.names.as_slice()) {
+        (true, [instance]) => (None, instance),
+        (false, [image, instance]) => (Some(name::image(image)?), instance),
+        (true, _) => return Err(Failure::usage("--empty takes no image, only the instance")),
+        (false, _) => {
+            return Err(Failure::usage("say which image to rebuild it from, or --empty")
+                .hint("stapes rebuild images:debian/12 web"));
+        }
+    };
+    let object = Object::instance(instance)?;
+    let found: Instance = object.explain(session, session.get(&object.path).await).await?;
+    let running = found.status_code == StatusCode::RUNNING;
+    if running && args.force {
+        let put = InstanceStatePut { timeout: -1, force: true, ..Default::default() };
+        change(session, Action::Stop, &object.name, put).await?;
+    }
+    let empty = || InstanceSource { kind: "none".to_owned(), ..InstanceSource::default() };
+    let post = InstanceRebuildPost { source: image.map_or_else(empty, source) };
+    let path = format!("{}/rebuild", object.path);
+    let what = format!("rebuilding {}", object.name);
+    if submit(session, Method::POST, &path, &post, &what).await?.finished() {
+        session.printer.say(&format!("{} is rebuilt", object.name));
+    }
+    if running && args.force {
+        let put = InstanceStatePut { timeout: -1, ..Default::default() };
+        change(session, Action::Start, &object.name, put).await?;
+    }
+    Ok(ExitStatus::Done)
+}

@@ -1,0 +1,5 @@
+//! Sizes and times as people type and read them.
+
+pub(crate) mod moment;
+pub(crate) mod size;
+pub(crate) mod span;
