@@ -13,6 +13,7 @@ use crate::{
     port::image::ImageFacts,
     rejection::{Noun, Rejection},
     spec::Incarnation,
+    table::Table,
     task::{Subject, Work},
     world::{World, missing},
 };
@@ -71,7 +72,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    images: &mut BTreeMap<ImageId, Image>,
+    images: &mut Table<ImageId, Image>,
     id: ImageId,
     event: &Event,
     at: DateTime<Utc>,

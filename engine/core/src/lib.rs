@@ -30,6 +30,7 @@ pub mod resource;
 pub mod server;
 pub mod session;
 pub mod spec;
+pub mod table;
 pub mod task;
 pub mod volume;
 pub mod world;

@@ -1,7 +1,5 @@
 //! A managed bridge network.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -16,6 +14,7 @@ use crate::{
     rejection::{Noun, Rejection},
     resource::{self, Facts, Progress, Status},
     spec::{Ipv4Plan, Ipv6Plan, NetworkSpec},
+    table::Table,
     task::{Report, Subject, Work},
     world::World,
 };
@@ -78,7 +77,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    networks: &mut BTreeMap<NetworkId, Network>,
+    networks: &mut Table<NetworkId, Network>,
     id: NetworkId,
     event: &Event,
     at: DateTime<Utc>,

@@ -1,7 +1,5 @@
 //! A storage pool.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,6 +14,7 @@ use crate::{
     rejection::{Noun, Rejection},
     resource::{self, Facts, Progress, Status},
     spec::{PoolDriver, PoolSpec},
+    table::Table,
     task::{Report, Subject, Work},
     world::World,
 };
@@ -76,7 +75,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    pools: &mut BTreeMap<PoolId, Pool>,
+    pools: &mut Table<PoolId, Pool>,
     id: PoolId,
     event: &Event,
     at: DateTime<Utc>,

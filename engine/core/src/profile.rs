@@ -11,6 +11,7 @@ use crate::{
     ids::{ProfileId, ProjectId, Revision, StreamId, StreamKind},
     name::{self, Name, NameKind},
     rejection::{Noun, Rejection},
+    table::Table,
     world::World,
 };
 
@@ -60,7 +61,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    profiles: &mut BTreeMap<ProfileId, Profile>,
+    profiles: &mut Table<ProfileId, Profile>,
     id: ProfileId,
     event: &Event,
     at: DateTime<Utc>,

@@ -1,7 +1,5 @@
 //! A project: the scope of names, and the limits of what is in it.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,6 +11,7 @@ use crate::{
     name::{self, Name, NameKind},
     profile,
     rejection::{Noun, Rejection},
+    table::Table,
     world::World,
 };
 
@@ -50,7 +49,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    projects: &mut BTreeMap<ProjectId, Project>,
+    projects: &mut Table<ProjectId, Project>,
     id: ProjectId,
     event: &Event,
     at: DateTime<Utc>,

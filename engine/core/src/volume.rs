@@ -1,7 +1,5 @@
 //! A custom volume: a directory tree of its own that instances attach.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +11,7 @@ use crate::{
     operation::{Class, Resource, ResourceKind, Verb},
     rejection::{Noun, Rejection},
     resource::{self, Facts, Progress, Status},
+    table::Table,
     task::{Report, Subject, Work},
     world::World,
 };
@@ -75,7 +74,7 @@ impl Event {
 }
 
 pub(crate) fn evolve(
-    volumes: &mut BTreeMap<VolumeId, Volume>,
+    volumes: &mut Table<VolumeId, Volume>,
     id: VolumeId,
     event: &Event,
     at: DateTime<Utc>,

@@ -3,8 +3,6 @@
 //! Only [`World::apply`] changes it, and only by whole records in the order of the log, so
 //! replaying the log always gives the same world.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +24,7 @@ use crate::{
     record::{Digest, Recorded},
     rejection::{Noun, Rejection},
     server::Server,
+    table::Table,
     volume::{self, Volume},
 };
 
@@ -36,24 +35,25 @@ pub struct Tail {
     pub digest: Option<Digest>,
 }
 
+/// A copy is cheap and shares what does not change afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct World {
     /// Of the last record that it knows of.
     pub sequence: Sequence,
     pub server: Server,
-    pub nodes: BTreeMap<NodeId, Node>,
-    pub projects: BTreeMap<ProjectId, Project>,
-    pub profiles: BTreeMap<ProfileId, Profile>,
-    pub networks: BTreeMap<NetworkId, Network>,
-    pub pools: BTreeMap<PoolId, Pool>,
-    pub volumes: BTreeMap<VolumeId, Volume>,
-    pub images: BTreeMap<ImageId, Image>,
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub nodes: Table<NodeId, Node>,
+    pub projects: Table<ProjectId, Project>,
+    pub profiles: Table<ProfileId, Profile>,
+    pub networks: Table<NetworkId, Network>,
+    pub pools: Table<PoolId, Pool>,
+    pub volumes: Table<VolumeId, Volume>,
+    pub images: Table<ImageId, Image>,
+    pub instances: Table<InstanceId, Instance>,
     /// Those under way.
-    pub operations: BTreeMap<OperationId, Operation>,
-    pub names: BTreeMap<Name, Held>,
+    pub operations: Table<OperationId, Operation>,
+    pub names: Table<Name, Held>,
     /// Of the aggregates that may still change.
-    tails: BTreeMap<StreamId, Tail>,
+    tails: imbl::OrdMap<StreamId, Tail>,
 }
 
 /// The log is not what it was, or was never whole.
