@@ -1,0 +1,181 @@
+//! What the events of an instance say.
+
+use stapes_core::{
+    ids::InstanceId,
+    instance::{Created, Event, Instance, Reconfigured, Snapshot, Step},
+    port::{guest::ExitCause, image::ImageKind},
+    spec::RootSource,
+    world::World,
+};
+use uuid::Uuid;
+
+use super::{
+    Said,
+    change::{self, Change},
+};
+
+pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
+    let instance = before.instances.get(&InstanceId(id));
+    match event {
+        Event::Created(created) => born(created),
+        Event::Requested { verb, steps, .. } => {
+            let steps: Vec<_> = steps.iter().map(step).collect();
+            Said::plain(format!("{} requested: {}", verb.action(), steps.join(", then ")))
+        }
+        Event::Continued { .. } => {
+            let next = instance.and_then(|instance| instance.job.as_ref()?.steps.first());
+            Said::plain(
+                next.map_or_else(|| "continued".to_owned(), |next| format!("now: {}", step(next))),
+            )
+        }
+        Event::Failed { verb, error } => Said::plain(format!("{} failed: {error}", verb.action())),
+        Event::RootCreated => Said::plain("root volume made"),
+        Event::RootReplaced { image } => {
+            let from = instance.and_then(|instance| instance.image.as_ref());
+            let (from, to) =
+                (from.map(ToString::to_string), image.as_ref().map(ToString::to_string));
+            Said {
+                changes: vec![Change::new("image", from, to)],
+                ..Said::plain("root volume replaced")
+            }
+        }
+        Event::Started { pid, .. } => Said::plain(format!("started (pid {pid})")),
+        Event::Stopped { cause, .. } => Said::plain(format!("stopped: {}", exit(*cause))),
+        Event::Frozen => Said::plain("frozen"),
+        Event::Unfrozen => Said::plain("unfrozen"),
+        Event::LimitsApplied => Said::plain("limits applied"),
+        Event::ReservationsApplied => Said::plain("addresses applied"),
+        Event::Reconfigured(delta) => Said::changed(reconfigured(instance, delta)),
+        Event::Renamed { from, to } => {
+            Said::changed(vec![Change::new("name", Some(from), Some(to))])
+        }
+        Event::SnapshotTaken { name, expires_at, .. } => {
+            let expiry = expires_at.map(|at| format!(", expires {}", at.to_rfc3339()));
+            Said::plain(format!("snapshot {name} taken{}", expiry.unwrap_or_default()))
+        }
+        Event::SnapshotDeleted { name } => Said::plain(format!("snapshot {name} deleted")),
+        Event::SnapshotRenamed { from, to } => {
+            let changes = vec![Change::new("snapshot", Some(from), Some(to))];
+            Said { changes, ..Said::plain(format!("snapshot {from} renamed to {to}")) }
+        }
+        Event::SnapshotExpirySet { name, expires_at } => {
+            let snapshot = instance.and_then(|instance| instance.snapshots.get(name));
+            let from = snapshot.and_then(|snapshot| snapshot.expires_at);
+            let text = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.to_rfc3339());
+            Said::changed(vec![Change::new(
+                format!("snapshots.{name}.expires_at"),
+                text(from),
+                text(*expires_at),
+            )])
+        }
+        Event::SnapshotRestored { name } => {
+            let back = instance
+                .and_then(|instance| Some(restored(instance, instance.snapshots.get(name)?)));
+            let changes = back.unwrap_or_default();
+            Said { changes, ..Said::plain(format!("restored to snapshot {name}")) }
+        }
+        Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+fn born(created: &Created) -> Said {
+    let what = match created.kind {
+        ImageKind::Container => "container",
+        ImageKind::VirtualMachine => "virtual machine",
+    };
+    let image = created.image.as_ref().map(|image| &image.as_str()[..12]);
+    let from =
+        image.map_or_else(|| " without image".to_owned(), |image| format!(" from image {image}"));
+    let nothing = None::<String>;
+    let mut changes = change::replaced(&Default::default(), &created.config);
+    let devices = created.devices.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+    changes.extend(change::devices(None, &devices));
+    changes.push(Change::new("profiles", nothing.clone(), Some(created.profiles.join(","))));
+    for (device, lease) in &created.leases {
+        let address = lease.ipv4.map_or_else(|| lease.mac.to_string(), |ip| ip.to_string());
+        changes.push(Change::new(format!("leases.{device}"), nothing.clone(), Some(address)));
+    }
+    Said { changes, ..Said::plain(format!("{what} {} created{from}", created.name)) }
+}
+
+fn reconfigured(instance: Option<&Instance>, delta: &Reconfigured) -> Vec<Change> {
+    let mut changes = change::config(instance.map(|it| &it.config), &delta.config);
+    changes.extend(change::devices(instance.map(|it| &it.devices), &delta.devices));
+    if let Some(profiles) = &delta.profiles {
+        changes.push(change::list("profiles", instance.map(|it| &it.profiles), profiles));
+    }
+    let description = instance.map(|it| &it.description);
+    changes.extend(change::description(description, delta.description.as_ref()));
+    if let Some(ephemeral) = delta.ephemeral {
+        let from = instance.map(|it| it.ephemeral.to_string());
+        changes.push(Change::new("ephemeral", from, Some(ephemeral.to_string())));
+    }
+    for (device, lease) in &delta.leases {
+        let address = |lease: &stapes_core::instance::Lease| {
+            lease.ipv4.map_or_else(|| lease.mac.to_string(), |ip| ip.to_string())
+        };
+        let from = instance.and_then(|it| it.leases.get(device)).map(address);
+        changes.push(Change::new(format!("leases.{device}"), from, lease.as_ref().map(address)));
+    }
+    changes
+}
+
+fn restored(instance: &Instance, snapshot: &Snapshot) -> Vec<Change> {
+    let mut changes = change::replaced(&instance.config, &snapshot.config);
+    let devices = stapes_core::config::device_changes(&instance.devices, &snapshot.devices);
+    changes.extend(change::devices(Some(&instance.devices), &devices));
+    if instance.profiles != snapshot.profiles {
+        changes.push(change::list("profiles", Some(&instance.profiles), &snapshot.profiles));
+    }
+    changes
+}
+
+fn step(step: &Step) -> String {
+    let fixed = match step {
+        Step::CreateRoot { source } => {
+            return format!("make the root volume {}", source_of(source));
+        }
+        Step::ReplaceRoot { source } => {
+            return format!("replace the root volume {}", source_of(source));
+        }
+        Step::TakeSnapshot { name, .. } => return format!("take snapshot {name}"),
+        Step::DeleteSnapshot { name, .. } => return format!("delete snapshot {name}"),
+        Step::RestoreSnapshot { name, .. } => return format!("restore snapshot {name}"),
+        Step::Stop { force: false, timeout } => {
+            return format!("stop within {} s", timeout.as_secs());
+        }
+        Step::Stop { force: true, .. } => "stop by force",
+        Step::Start => "start",
+        Step::Freeze => "freeze",
+        Step::Unfreeze => "unfreeze",
+        Step::ApplyLimits => "apply limits",
+        Step::ApplyReservations => "apply addresses",
+        Step::Delete => "delete",
+    };
+    fixed.to_owned()
+}
+
+fn source_of(source: &RootSource) -> String {
+    match source {
+        RootSource::Image(image) => format!("from image {}", &image.as_str()[..12]),
+        RootSource::Volume { volume, snapshot: Some(snapshot), .. } => {
+            format!("from {volume} at {snapshot}")
+        }
+        RootSource::Volume { volume, snapshot: None, .. } => format!("from {volume}"),
+        RootSource::Empty => "empty".to_owned(),
+    }
+}
+
+fn exit(cause: ExitCause) -> String {
+    let fixed = match cause {
+        ExitCause::GuestShutdown => "guest-shutdown",
+        ExitCause::GuestReboot => "guest-reboot",
+        ExitCause::Forced => "forced",
+        ExitCause::OutOfMemory => "out-of-memory",
+        ExitCause::Status(status) => return format!("init left with status {status}"),
+        ExitCause::Signal(signal) => return format!("init killed by signal {signal}"),
+        ExitCause::HostReboot => "host-reboot",
+        ExitCause::Lost => "lost",
+    };
+    fixed.to_owned()
+}

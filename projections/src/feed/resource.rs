@@ -1,0 +1,187 @@
+//! What the events of nodes, projects, profiles, networks, pools, volumes and images say.
+
+use std::collections::BTreeMap;
+
+use stapes_core::{
+    config::{Changes, Config},
+    ids::{ImageId, NetworkId, NodeId, PoolId, ProfileId, ProjectId, VolumeId},
+    image, network, node,
+    operation::Verb,
+    pool, profile, project, server, volume,
+    world::World,
+};
+use uuid::Uuid;
+
+use super::{
+    Said,
+    change::{self, Change},
+};
+
+fn created(what: &str, name: &str, config: &Config) -> Said {
+    let changes = change::replaced(&Config::new(), config);
+    Said { changes, ..Said::plain(format!("{what} {name} created")) }
+}
+
+fn configured(
+    before: Option<(&Config, &String)>,
+    changes: &Changes,
+    description: Option<&String>,
+) -> Said {
+    let mut all = change::config(before.map(|(config, _)| config), changes);
+    all.extend(change::description(before.map(|(_, text)| text), description));
+    Said::changed(all)
+}
+
+fn renamed(from: &str, to: &str) -> Said {
+    Said::changed(vec![Change::new("name", Some(from), Some(to))])
+}
+
+fn failed(verb: Verb, error: &str) -> Said {
+    Said::plain(format!("{} failed: {error}", verb.action()))
+}
+
+pub(super) fn server(event: &server::Event, before: &World) -> Said {
+    match event {
+        server::Event::Configured { changes } => {
+            Said::changed(change::config(Some(&before.server.config), changes))
+        }
+    }
+}
+
+pub(super) fn node(id: Uuid, event: &node::Event, before: &World) -> Said {
+    match event {
+        node::Event::Started { name, boot, version, .. } => {
+            let known = before.nodes.get(&NodeId(id));
+            let rebooted = known.is_some_and(|known| known.boot != *boot);
+            let after = if rebooted { " after a reboot" } else { "" };
+            Said::plain(format!("node {name} started, version {version}{after}"))
+        }
+    }
+}
+
+pub(super) fn project(id: Uuid, event: &project::Event, before: &World) -> Said {
+    let known = before.projects.get(&ProjectId(id));
+    match event {
+        project::Event::Created { name, config, .. } => created("project", name, config),
+        project::Event::Configured { changes, description } => {
+            let before = known.map(|it| (&it.config, &it.description));
+            configured(before, changes, description.as_ref())
+        }
+        project::Event::Renamed { from, to } => renamed(from, to),
+        project::Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+pub(super) fn profile(id: Uuid, event: &profile::Event, before: &World) -> Said {
+    let known = before.profiles.get(&ProfileId(id));
+    match event {
+        profile::Event::Created { name, config, devices, .. } => {
+            let mut said = created("profile", name, config);
+            let devices = devices.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+            said.changes.extend(change::devices(None, &devices));
+            said
+        }
+        profile::Event::Configured { changes, devices, description } => {
+            let mut all = change::config(known.map(|it| &it.config), changes);
+            all.extend(change::devices(known.map(|it| &it.devices), devices));
+            let text = known.map(|it| &it.description);
+            all.extend(change::description(text, description.as_ref()));
+            Said::changed(all)
+        }
+        profile::Event::Renamed { from, to } => renamed(from, to),
+        profile::Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+pub(super) fn network(id: Uuid, event: &network::Event, before: &World) -> Said {
+    match event {
+        network::Event::Created { name, config, .. } => created("network", name, config),
+        network::Event::Configured { changes, description, .. } => {
+            let known = before.networks.get(&NetworkId(id));
+            let before = known.map(|it| (&it.config, &it.description));
+            configured(before, changes, description.as_ref())
+        }
+        network::Event::Ready => Said::plain("ready"),
+        network::Event::DeleteRequested { .. } => Said::plain("delete requested"),
+        network::Event::Failed { verb, error } => failed(*verb, error),
+        network::Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+pub(super) fn pool(id: Uuid, event: &pool::Event, before: &World) -> Said {
+    match event {
+        pool::Event::Created { name, driver, config, .. } => {
+            created(&format!("{driver} pool"), name, config)
+        }
+        pool::Event::Configured { changes, description } => {
+            let known = before.pools.get(&PoolId(id));
+            let before = known.map(|it| (&it.config, &it.description));
+            configured(before, changes, description.as_ref())
+        }
+        pool::Event::Ready => Said::plain("ready"),
+        pool::Event::DeleteRequested { .. } => Said::plain("delete requested"),
+        pool::Event::Failed { verb, error } => failed(*verb, error),
+        pool::Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+pub(super) fn volume(id: Uuid, event: &volume::Event, before: &World) -> Said {
+    match event {
+        volume::Event::Created { name, config, .. } => created("volume", name, config),
+        volume::Event::Configured { changes, description } => {
+            let known = before.volumes.get(&VolumeId(id));
+            let before = known.map(|it| (&it.config, &it.description));
+            configured(before, changes, description.as_ref())
+        }
+        volume::Event::Renamed { from, to } => renamed(from, to),
+        volume::Event::Ready => Said::plain("ready"),
+        volume::Event::DeleteRequested { .. } => Said::plain("delete requested"),
+        volume::Event::Failed { verb, error } => failed(*verb, error),
+        volume::Event::Deleted => Said::plain("deleted"),
+    }
+}
+
+pub(super) fn image(id: Uuid, event: &image::Event, before: &World) -> Said {
+    match event {
+        image::Event::Imported { facts, .. } => {
+            let mib = facts.size_bytes.div_ceil(1 << 20);
+            Said::plain(format!("image {} imported, {mib} MiB", &facts.fingerprint.as_str()[..12]))
+        }
+        image::Event::Described { properties, public, auto_update, profiles, expires_at } => {
+            let Some(known) = before.images.get(&ImageId(id)) else {
+                return Said::plain("described");
+            };
+            let mut changes = properties_changed(&known.properties, properties);
+            for (what, from, to) in [
+                ("public", known.public, *public),
+                ("auto_update", known.auto_update, *auto_update),
+            ] {
+                if from != to {
+                    changes.push(Change::new(what, Some(from.to_string()), Some(to.to_string())));
+                }
+            }
+            if known.profiles != *profiles {
+                changes.push(change::list("profiles", Some(&known.profiles), profiles));
+            }
+            if known.expires_at != *expires_at {
+                let text = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.to_rfc3339());
+                changes.push(Change::new("expires_at", text(known.expires_at), text(*expires_at)));
+            }
+            Said::changed(changes)
+        }
+        image::Event::Deleted { fingerprint } => {
+            Said::plain(format!("image {} deleted", &fingerprint.as_str()[..12]))
+        }
+    }
+}
+
+fn properties_changed(
+    from: &BTreeMap<String, String>,
+    to: &BTreeMap<String, String>,
+) -> Vec<Change> {
+    let mut changes = change::replaced(from, to);
+    for change in &mut changes {
+        change.what = format!("properties.{}", change.what);
+    }
+    changes
+}
