@@ -20,15 +20,15 @@ pub(crate) enum ExitStatus {
 }
 
 pub(crate) const TABLE: &str = "\
-  0  done
-  1  the operation failed or was rejected
-  2  wrong usage, or a confirmation is needed and there is no terminal
-  3  not found
-  4  not authenticated or not allowed
-  5  conflict: it exists already, or it changed meanwhile
-  6  the wait ran out of time; the operation goes on and its id was printed
-  7  the daemon cannot be reached, or it cannot serve now
-  8  some of several targets failed; each is listed
+0    done
+1    the operation failed or was rejected
+2    wrong usage, or a confirmation is needed and there is no terminal
+3    not found
+4    not authenticated or not allowed
+5    conflict: it exists already, or it changed meanwhile
+6    the wait ran out of time; the operation goes on and its id was printed
+7    the daemon cannot be reached, or it cannot serve now
+8    some of several targets failed; each is listed
 130  interrupted before anything was submitted
 
 diff: 0 same, 1 differs, 2 could not tell.

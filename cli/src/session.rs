@@ -70,20 +70,21 @@ impl Session {
         etag: Option<&str>,
     ) -> Result<Answer> {
         self.trace(method.as_str(), path);
-        let bytes = serde_json::to_vec(body)
-            .map_err(|error| Failure::local("cannot write the request", &error))?;
-        let mut headers = vec![("content-type", "application/json")];
-        headers.extend(etag.map(|etag| ("if-match", etag)));
-        if let Some(key) = &self.settings.submit.idempotency_key {
-            headers.push(("idempotency-key", key));
-        }
         tokio::select! {
             biased;
-            sent = self.client.send_bytes(method, path, bytes, &headers) => {
+            sent = self.client.send_if_match(method, path, body, etag) => {
                 sent.map_err(|error| unchanged(error.into()))
             }
             () = crate::operation::interrupt() => Err(interrupted()),
         }
+    }
+
+    /// The newest sequence of the log, as the daemon says it with every answer.
+    pub(crate) async fn head(&self) -> Result<u64> {
+        let answer = self.client.send_bytes(Method::GET, "/1.0", Vec::new(), &[]).await?;
+        answer
+            .sequence
+            .ok_or_else(|| Failure::protocol("the daemon does not say where its log ends"))
     }
 
     pub(crate) fn trace(&self, method: &str, path: &str) {

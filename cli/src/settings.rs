@@ -38,7 +38,6 @@ pub(crate) struct Submit {
     pub(crate) reason: Option<String>,
     pub(crate) no_wait: bool,
     pub(crate) timeout: Option<Duration>,
-    pub(crate) idempotency_key: Option<String>,
 }
 
 #[derive(Clone, Debug)]

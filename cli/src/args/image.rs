@@ -13,6 +13,9 @@ pub(crate) enum ImageCommand {
     /// Other names of images
     #[command(subcommand)]
     Alias(AliasCommand),
+    /// Make an image on this machine from a distribution's packages and import it (as root)
+    #[command(after_help = BUILD_HELP)]
+    Build(BuildArgs),
     /// Delete images
     #[command(visible_alias = "rm")]
     Delete(ImagesArgs),
@@ -40,6 +43,12 @@ pub(crate) enum ImageCommand {
     /// Unset one property
     UnsetProperty(PropertyArgs),
 }
+
+const BUILD_HELP: &str = "\
+Examples:
+  stapes image build debian/13
+  stapes image build debian/12 --alias base --include openssh-server,curl
+  stapes image build busybox --output .";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AliasCommand {
@@ -77,6 +86,32 @@ pub(crate) struct AliasListArgs {
     pub(crate) filters: Vec<String>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BuildArgs {
+    /// busybox, debian/11, debian/12 or debian/13
+    pub(crate) recipe: String,
+    /// Where the packages come from
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// Packages to add; repeat or separate by commas
+    #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+    pub(crate) include: Vec<String>,
+    /// Metadata and a squashfs in two files instead of one
+    #[arg(long)]
+    pub(crate) split: bool,
+    /// The recipe's name if it is left out
+    #[arg(long)]
+    pub(crate) alias: Vec<String>,
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// Take the alias from the image that has it
+    #[arg(long)]
+    pub(crate) reuse: bool,
+    /// Keep the image's files in this directory instead of importing them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

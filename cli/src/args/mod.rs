@@ -80,9 +80,6 @@ pub(crate) struct GlobalArgs {
     /// Wait at most this long for the operation (90, 30s, 5m); it goes on after that
     #[arg(long, global = true, value_name = "SPAN", value_parser = units::span::parse)]
     wait_timeout: Option<Duration>,
-    /// A key of your choice: the same key again is the same operation, not a second one
-    #[arg(long, global = true, value_name = "KEY")]
-    idempotency_key: Option<String>,
     // Typed by Incus's users; every target is local here.
     #[arg(long, global = true, hide = true)]
     force_local: bool,
@@ -101,7 +98,6 @@ impl GlobalArgs {
                 reason: self.reason.clone(),
                 no_wait: self.no_wait,
                 timeout: self.wait_timeout,
-                idempotency_key: self.idempotency_key.clone(),
             },
         }
     }

@@ -54,6 +54,7 @@ pub(super) async fn image(session: &Session, command: ImageCommand) -> Result<Ex
         ImageCommand::Alias(AliasCommand::Delete(args)) => alias::delete(session, args).await,
         ImageCommand::Alias(AliasCommand::List(args)) => alias::list(session, args).await,
         ImageCommand::Alias(AliasCommand::Rename(args)) => alias::rename(session, args).await,
+        ImageCommand::Build(args) => image::build::run(session, args).await,
         ImageCommand::Delete(args) => image::delete(session, args).await,
         ImageCommand::Edit(args) => {
             object::edit(session, &image::resolve(session, &args.image).await?).await

@@ -35,6 +35,7 @@ pub(crate) async fn read(
             Line::Gap { from, to, why, .. } => {
                 session.printer.warn(&format!("sequences {from} to {to} are not kept ({why})"));
             }
+            Line::Broken { why } => return Err(record::broken(&why)),
             Line::Other(_) => {}
         }
     }

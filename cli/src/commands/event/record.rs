@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     commands::{plain, text},
+    exit::ExitStatus,
     failure::{Failure, Result},
 };
 
@@ -23,6 +24,10 @@ pub(crate) enum Line {
         to: u64,
         why: String,
         raw: Value,
+    },
+    /// The daemon cannot go on reading.
+    Broken {
+        why: String,
     },
     /// A heartbeat, or something newer than this client.
     Other(Value),
@@ -55,8 +60,15 @@ pub(crate) fn line(value: Value) -> Result<Line> {
             why: text(&value, "why"),
             raw: value,
         }),
+        "broken" => Ok(Line::Broken { why: text(&value, "why") }),
         _ => Ok(Line::Other(value)),
     }
+}
+
+pub(crate) fn broken(why: &str) -> Failure {
+    Failure::new(ExitStatus::Unreachable, "log-broken", "the daemon cannot read on in its log")
+        .fact(why.to_owned())
+        .hint("stapes log verify")
 }
 
 fn record(value: Value) -> Result<Record> {

@@ -32,11 +32,10 @@ pub(crate) async fn run(session: &Session, args: TailArgs) -> Result<ExitStatus>
     };
     let log_name = resource.as_ref().map(Resource::log_name);
     let since = match &start {
-        Start::Now => None,
-        Start::After(position) => Some(position.since()),
-        Start::From(_) => Some(0),
+        Start::After(position) => position.since(),
+        Start::From(_) => 0,
     };
-    let mut lines = session.client.log(since, log_name.as_deref(), true).await?;
+    let mut lines = session.client.log(Some(since), log_name.as_deref(), true).await?;
     let (mut live, mut counter) = (false, Position::START);
     let ended = loop {
         let next = tokio::select! {
@@ -77,6 +76,7 @@ pub(crate) async fn run(session: &Session, args: TailArgs) -> Result<ExitStatus>
                 control(session, &args, &raw)?;
                 session.printer.warn(&format!("sequences {from} to {to} are not kept ({why})"));
             }
+            Line::Broken { why } => break Err(record::broken(&why)),
             Line::Other(raw) => control(session, &args, &raw)?,
         }
     };
@@ -89,7 +89,6 @@ pub(crate) async fn run(session: &Session, args: TailArgs) -> Result<ExitStatus>
 /// Where to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Start {
-    Now,
     After(Position),
     From(Moment),
 }
@@ -98,7 +97,6 @@ impl Start {
     /// Whether an event from before "caught up", which stands at `place`, is wanted.
     fn admits(&self, record: &Record, place: Position) -> bool {
         match self {
-            Self::Now => false,
             Self::After(position) => place > *position,
             Self::From(moment) => after_or_at(record, moment),
         }
@@ -111,7 +109,7 @@ async fn start(
     resource: Option<&Resource>,
 ) -> Result<Start> {
     Ok(match typed {
-        None | Some("now") => Start::Now,
+        None | Some("now") => Start::After(Position::after(session.head().await?)),
         Some("start") => Start::After(Position::START),
         Some(typed) => match moment::parse(typed)? {
             Moment::Sequence(sequence) => Start::After(Position::after(sequence.saturating_sub(1))),

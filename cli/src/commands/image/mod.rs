@@ -1,6 +1,7 @@
 //! `stapes image …`
 
 pub(crate) mod alias;
+pub(crate) mod build;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod info;

@@ -6,7 +6,7 @@ use crate::{
     session::Session,
 };
 
-const CODES: [(&str, &str); 19] = [
+const CODES: [(&str, &str); 20] = [
     ("invalid", "The request makes no sense to the daemon. Its reason is on the first line."),
     (
         "not-found",
@@ -20,6 +20,10 @@ const CODES: [(&str, &str); 19] = [
     (
         "replay-differs",
         "What the log says and what is served differ. A restart rebuilds what is served.",
+    ),
+    (
+        "log-broken",
+        "The daemon cannot read on in its log: a file is damaged or missing. `stapes log verify` says where.",
     ),
     (
         "unreachable",
