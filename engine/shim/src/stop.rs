@@ -1,10 +1,13 @@
 //! Which signal asks an init to shut down.
 //!
 //! There is no common one, so init is looked at: what it blocks (to read it from a signalfd or
-//! with sigwait) or catches is what it understands. An init that is not that far yet understands
-//! nothing; it is looked at again.
+//! with sigwait) or catches is what it understands. The kernel does not show as blocked what a
+//! process waits for in this very moment, as busybox does all the time: that is read from the
+//! process's memory. An init that is not that far yet understands nothing; it is looked at again.
 
-use std::io;
+use std::{fs::File, io, os::unix::fs::FileExt as _};
+
+use nix::libc;
 
 /// `SIGRTMIN+3` as the kernel counts: systemd halts. No other init listens to it.
 const SYSTEMD_HALT: i32 = 37;
@@ -15,7 +18,25 @@ const SIGPWR: i32 = 30;
 
 /// The signal for the process, or none when it understands none (yet).
 pub(crate) fn signal_for(pid: i32) -> io::Result<Option<i32>> {
-    Ok(choose(heard(&std::fs::read_to_string(format!("/proc/{pid}/status"))?)))
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(choose(heard(&status) | waited_for(pid).unwrap_or(0)))
+}
+
+/// The signals that the process waits for now, as a mask.
+fn waited_for(pid: i32) -> Option<u64> {
+    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let address = sigtimedwait_argument(&call)?;
+    let mut mask = [0; size_of::<u64>()];
+    File::open(format!("/proc/{pid}/mem")).ok()?.read_exact_at(&mut mask, address).ok()?;
+    Some(u64::from_ne_bytes(mask))
+}
+
+/// Where the set of signals is, if this (of `/proc/<pid>/syscall`) is a call of sigtimedwait.
+fn sigtimedwait_argument(call: &str) -> Option<u64> {
+    let mut words = call.split(' ');
+    let number: libc::c_long = words.next()?.parse().ok()?;
+    let first = words.next()?.strip_prefix("0x")?;
+    (number == libc::SYS_rt_sigtimedwait).then(|| u64::from_str_radix(first, 16).ok())?
 }
 
 /// The signals that a process blocks or catches, as a mask.
@@ -66,6 +87,15 @@ mod tests {
         for (heard, signal) in cases {
             assert_eq!(choose(heard), signal, "{heard:x}");
         }
+    }
+
+    #[test]
+    fn a_wait_for_signals_is_recognised() {
+        let number = libc::SYS_rt_sigtimedwait;
+        let call = format!("{number} 0x5eb308 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x4167");
+        assert_eq!(sigtimedwait_argument(&call), Some(0x5e_b308));
+        assert_eq!(sigtimedwait_argument("running"), None);
+        assert_eq!(sigtimedwait_argument(&format!("{} 0x1", number + 1)), None);
     }
 
     #[test]

@@ -232,3 +232,17 @@ async fn a_privileged_guest_sees_less_of_the_kernel() {
     driver.stop(spec.instance, Stop::Force).await.unwrap();
     assert_eq!(host.leftovers(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_guest_that_has_just_begun_stops_cleanly() {
+    let mut host = Host::new(Kind::Overlay);
+    let driver = host.driver();
+    for _ in 0..5 {
+        let (spec, root) = host.busybox();
+        let pid = driver.start(&spec, &root).await.unwrap().pid;
+        let answer =
+            driver.stop(spec.instance, Stop::Clean { timeout: Duration::from_secs(8) }).await;
+        assert_eq!(answer, Ok(ExitCause::GuestShutdown));
+    }
+    assert_eq!(host.leftovers(), Vec::<String>::new());
+}
