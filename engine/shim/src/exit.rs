@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    time::Duration,
 };
 
 use nix::libc;
@@ -22,6 +23,8 @@ pub(crate) struct Circumstances {
     /// We killed it.
     pub(crate) forced: bool,
     pub(crate) out_of_memory: bool,
+    /// It was another shim's child: of a reboot or a halt only the kill is seen.
+    pub(crate) rescued: bool,
 }
 
 pub(crate) fn cause(ended: Option<Ended>, circumstances: Circumstances) -> Cause {
@@ -33,14 +36,15 @@ pub(crate) fn cause(ended: Option<Ended>, circumstances: Circumstances) -> Cause
         Ended::Signal(REBOOTED) => Cause::Reboot,
         Ended::Signal(libc::SIGKILL) if circumstances.forced => Cause::Forced,
         Ended::Signal(libc::SIGKILL) if circumstances.out_of_memory => Cause::OutOfMemory,
+        Ended::Signal(libc::SIGKILL) if circumstances.rescued => Cause::Shutdown,
         Ended::Status(status) => Cause::Status(status),
         Ended::Signal(signal) => Cause::Signal(signal),
     }
 }
 
 /// How a process ended that is not our child: what the kernel keeps in its pidfd. It says neither
-/// reboot nor halt: those stand only in the status that a parent reaps, and show as status 0 here.
-pub(crate) fn of_a_stranger(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+/// reboot nor halt: those stand only in the status that a parent reaps, and show as SIGKILL here.
+fn of_a_stranger(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     #[repr(C)]
     #[derive(Default)]
     struct PidfdInfo {
@@ -67,13 +71,25 @@ pub(crate) fn of_a_stranger(pidfd: BorrowedFd<'_>) -> Option<Ended> {
     })
 }
 
+/// The same, when its new parent has reaped it, which it may take a moment to do.
+fn await_stranger(pidfd: BorrowedFd<'_>) -> Option<Ended> {
+    const LOOKS: u32 = 400;
+    for _ in 0..LOOKS {
+        if let Some(ended) = of_a_stranger(pidfd) {
+            return Some(ended);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
 /// Looks whether init has ended: `None` while it lives; then how, as far as that can be known.
 pub(crate) fn of_init(pidfd: &std::os::fd::OwnedFd) -> Option<Option<Ended>> {
     match process::reap(pidfd.as_fd()) {
         Ok(None) => None,
         Ok(ended) => Some(ended),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-        Err(_) => Some(of_a_stranger(pidfd.as_fd())),
+        Err(_) => Some(await_stranger(pidfd.as_fd())),
     }
 }
 
@@ -83,8 +99,9 @@ mod tests {
 
     #[test]
     fn causes_follow_from_status_and_circumstances() {
-        let forced = Circumstances { forced: true, out_of_memory: false };
-        let hungry = Circumstances { forced: false, out_of_memory: true };
+        let forced = Circumstances { forced: true, ..Circumstances::default() };
+        let hungry = Circumstances { out_of_memory: true, ..Circumstances::default() };
+        let rescued = Circumstances { rescued: true, ..Circumstances::default() };
         let plain = Circumstances::default();
         let cases = [
             (Some(Ended::Status(0)), plain, Cause::Shutdown),
@@ -93,6 +110,7 @@ mod tests {
             (Some(Ended::Signal(9)), forced, Cause::Forced),
             (Some(Ended::Signal(9)), hungry, Cause::OutOfMemory),
             (Some(Ended::Signal(9)), plain, Cause::Signal(9)),
+            (Some(Ended::Signal(9)), rescued, Cause::Shutdown),
             (Some(Ended::Signal(2)), forced, Cause::Shutdown),
             (Some(Ended::Status(3)), hungry, Cause::Status(3)),
             (None, plain, Cause::Unknown),

@@ -272,8 +272,11 @@ impl Shim {
     /// Tells how it ended: first on the disk, for those who are not there.
     fn finish(mut self, ended: Option<process::Ended>) {
         let group = self.spec.cgroups.group(&self.spec.instance);
-        let circumstances =
-            exit::Circumstances { forced: self.forced, out_of_memory: group.ran_out_of_memory() };
+        let circumstances = exit::Circumstances {
+            forced: self.forced,
+            out_of_memory: group.ran_out_of_memory(),
+            rescued: self.hello.rescued,
+        };
         let exit = Exit {
             epoch: self.spec.epoch,
             generation: self.spec.generation,

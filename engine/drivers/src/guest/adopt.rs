@@ -34,14 +34,21 @@ impl Inner {
         let instances =
             Directory::all(&self.config.run_dir).map_err(failed("list the guests' records"))?;
         let owned: BTreeSet<String> = instances.iter().map(ToString::to_string).collect();
-        let found: Vec<Result<Found, DriverError>> = stream::iter(instances)
-            .map(|instance| self.adopt_one(instance))
+        let found: Vec<Found> = stream::iter(instances)
+            .map(|instance| async move {
+                // One guest that cannot be looked at keeps no other from being found; whoever
+                // wants to start or stop it gets this error again.
+                self.adopt_one(instance).await.unwrap_or_else(|error| {
+                    tracing::error!(%instance, %error, "a guest cannot be adopted");
+                    Found::Nothing
+                })
+            })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         let (mut running, mut exited) = (Vec::new(), Vec::new());
         for one in found {
-            match one? {
+            match one {
                 Found::Running(one) => running.push(one),
                 Found::Exited(one) => exited.push(one),
                 Found::Nothing => {}

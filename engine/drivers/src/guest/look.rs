@@ -76,8 +76,13 @@ impl Inner {
                 Ok(Ok(self.settle(slot, instance, born, &directory, spec)))
             }
             Seen::Orphaned => {
-                if let Some(known) = self.rescue(slot, instance, &directory).await? {
-                    return Ok(Ok(known));
+                match self.rescue(slot, instance, &directory).await {
+                    Ok(Some(known)) => return Ok(Ok(known)),
+                    Ok(None) => {}
+                    // Nobody could stop it or ask it anything: it may not run on.
+                    Err(error) => {
+                        tracing::warn!(%instance, %error, "the guest cannot be taken over");
+                    }
                 }
                 let hello = state_in(&directory)?;
                 match hello {
@@ -223,7 +228,7 @@ async fn greet(directory: &OwnedFd, deadline: Instant) -> Option<Born> {
 /// Whether the init that said hello lives: its pid, begun at the same tick of the same boot.
 fn alive(hello: &Hello) -> bool {
     sys::boot_id().is_ok_and(|boot| boot == hello.boot)
-        && sys::process::start_ticks(hello.pid).is_ok_and(|ticks| ticks == hello.start_ticks)
+        && sys::process::is_running(hello.pid, hello.start_ticks)
 }
 
 fn lost(hello: &Hello, cause: Cause) -> Exit {

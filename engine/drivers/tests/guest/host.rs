@@ -13,7 +13,6 @@ use std::{
 };
 
 use stapes_core::{
-    ids::InstanceId,
     port::{guest::laws, storage::RootLayers},
     spec::GuestSpec,
 };
@@ -106,11 +105,6 @@ impl Host {
         let layout = Layout::discover(&self.parent).expect("cgroups");
         let procs = fs::read_to_string(layout.shims().join("cgroup.procs")).unwrap_or_default();
         procs.lines().filter_map(|line| line.parse().ok()).collect()
-    }
-
-    pub(crate) fn group(&self, instance: InstanceId) -> PathBuf {
-        let layout = Layout::discover(&self.parent).expect("cgroups");
-        layout.group(&instance.to_string()).unified()
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! Needs root, `busybox` (static) and, for the systemd guest, `mmdebstrap` once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod crashes;
+mod debian;
 mod host;
 mod keep_laws;
 mod life;
+mod programs;

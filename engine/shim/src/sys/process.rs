@@ -130,14 +130,23 @@ fn namespace(
 /// # Errors
 /// The kernel's, or `InvalidData`.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    Ok(stat(pid)?.1)
+}
+
+/// Whether the process that began then still runs; one that waits to be reaped does not.
+#[must_use]
+pub fn is_running(pid: i32, since_ticks: u64) -> bool {
+    stat(pid).is_ok_and(|(state, ticks)| ticks == since_ticks && !matches!(state, 'Z' | 'X'))
+}
+
+/// Its state and when it began.
+fn stat(pid: i32) -> io::Result<(char, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may hold anything, even a closing bracket; what follows the last one is numbers.
-    let numbers = stat.rsplit_once(')').map_or("", |(_, numbers)| numbers);
-    numbers
-        .split_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    // The name may hold anything, even a closing bracket; what follows the last one is plain.
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let state = fields.next().and_then(|field| field.chars().next());
+    let ticks = fields.nth(18).and_then(|field| field.parse().ok());
+    state.zip(ticks).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// How a child ended.
