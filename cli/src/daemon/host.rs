@@ -1,0 +1,96 @@
+//! The drivers of a real host.
+
+use std::{path::PathBuf, sync::Arc};
+
+use stapes_core::port::{DriverError, guest::Guests, image::Images, network::Networks, storage::Storage};
+use stapes_drivers::{
+    guest::{Containers, ContainersConfig},
+    image::{ImageConfig, ImageStore},
+    network::{HostNetworks, NetworkConfig},
+    storage::{HostStorage, StorageConfig},
+};
+
+use super::directory::Directory;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("the daemon needs root: run it as root, or try it with --simulated")]
+    NotRoot,
+    #[error("{program} is not beside {beside}: install the whole of stapes")]
+    Missing { program: &'static str, beside: String },
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// What the node and the API work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Drivers {
+    pub(crate) guests: Arc<dyn Guests>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) networks: Arc<dyn Networks>,
+    pub(crate) images: Arc<dyn Images>,
+    /// The real ones, which are told when the daemon goes.
+    pub(crate) host: Option<(Arc<Containers>, Arc<HostNetworks>)>,
+}
+
+impl Drivers {
+    pub(crate) fn for_node(&self) -> stapes_node::Drivers {
+        stapes_node::Drivers {
+            guests: self.guests.clone(),
+            storage: self.storage.clone(),
+            networks: self.networks.clone(),
+            images: self.images.clone(),
+        }
+    }
+
+    pub(crate) fn for_api(&self) -> stapes_api::backend::Drivers {
+        stapes_api::backend::Drivers {
+            guests: self.guests.clone(),
+            images: self.images.clone(),
+            storage: self.storage.clone(),
+            networks: self.networks.clone(),
+        }
+    }
+
+    /// Lets go of what runs without stopping it.
+    pub(crate) async fn retire(&self) {
+        if let Some((containers, networks)) = &self.host {
+            containers.retire();
+            networks.stop().await;
+        }
+    }
+}
+
+/// # Errors
+/// Without root, or when a part of stapes is missing.
+pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
+    if !is_root() {
+        return Err(HostError::NotRoot);
+    }
+    let tag = directory.tag();
+    let images = Arc::new(ImageStore::new(ImageConfig::new(directory.images(), beside("stapes-unpack")?))?);
+    let storage: Arc<dyn Storage> = Arc::new(HostStorage::new(StorageConfig {
+        pools_dir: directory.pools(),
+        images: images.clone(),
+        tag: format!("stapes{tag}"),
+    }));
+    let networks =
+        Arc::new(HostNetworks::new(NetworkConfig { state_dir: directory.networks(), tag: tag.clone() })?);
+    let parent = if tag.is_empty() { "stapes".to_owned() } else { format!("stapes-{tag}") };
+    let mut config = ContainersConfig::new(directory.run(), beside("stapes-shim")?, &parent);
+    config.storage = Some(storage.clone());
+    let guests = Arc::new(Containers::new(config)?);
+    Ok(Drivers { guests: guests.clone(), storage, networks: networks.clone(), images, host: Some((guests, networks)) })
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// A program of ours, where this one is.
+pub(crate) fn beside(program: &'static str) -> Result<PathBuf, HostError> {
+    let me = std::env::current_exe().unwrap_or_default();
+    let path = me.with_file_name(program);
+    if path.is_file() { Ok(path) } else { Err(HostError::Missing { program, beside: me.display().to_string() }) }
+}

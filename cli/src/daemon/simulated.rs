@@ -1,0 +1,107 @@
+//! `--simulated`: the shipped log, decisions, executor and API over pretend guests, without root.
+
+use std::sync::Arc;
+
+use stapes_control::{Control, Request, SubmitError};
+use stapes_core::{
+    command::Command,
+    config::Config,
+    ids::Fingerprint,
+    image::Import,
+    network::Create,
+    port::{
+        guest::SimulatedGuests,
+        image::{ImageFacts, ImageKind},
+        network::MemoryNetworks,
+        storage::MemoryStorage,
+    },
+    profile::Wanted,
+    record::Actor,
+};
+use stapes_drivers::image::{ImageConfig, ImageStore, Owners};
+
+use super::{
+    directory::Directory,
+    host::{Drivers, HostError, beside},
+};
+
+/// # Errors
+/// When the image store cannot be made.
+pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
+    let mut images = ImageConfig::new(directory.images(), beside("stapes-unpack")?);
+    images.owners = Owners::Mine;
+    Ok(Drivers {
+        guests: Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now))),
+        storage: Arc::new(MemoryStorage::default()),
+        networks: Arc::new(MemoryNetworks::new()),
+        images: Arc::new(ImageStore::new(images)?),
+        host: None,
+    })
+}
+
+/// A new pretend installation has what `stapes init --auto` makes, and an image `demo`.
+///
+/// # Errors
+/// When the log cannot take it.
+pub(crate) async fn furnish(control: &Control) -> Result<(), SubmitError> {
+    if !control.world().pools.is_empty() {
+        return Ok(());
+    }
+    for command in furniture() {
+        let accepted = control.submit(command, Request::by(Actor::system())).await?;
+        let mut changes = control.changes();
+        while control.world().operations.contains_key(&accepted.operation) {
+            changes.changed().await?;
+        }
+    }
+    Ok(())
+}
+
+fn furniture() -> [Command; 4] {
+    let text = str::to_owned;
+    let device = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| (text(key), text(value))).collect();
+    let devices = [
+        (text("root"), device(&[("type", "disk"), ("path", "/"), ("pool", "default")])),
+        (text("eth0"), device(&[("type", "nic"), ("network", "stapesbr0")])),
+    ];
+    let facts = ImageFacts {
+        fingerprint: Fingerprint::new("de30".repeat(16)).expect("64 digits"),
+        size_bytes: 4 << 20,
+        kind: ImageKind::Container,
+        architecture: text(std::env::consts::ARCH),
+        created_at: chrono::DateTime::UNIX_EPOCH,
+        expires_at: None,
+        properties: [(text("os"), text("Demo")), (text("description"), text("A pretend guest"))].into(),
+        split: false,
+        filename: text("demo.tar"),
+    };
+    let project = || text("default");
+    [
+        Command::CreatePool {
+            name: text("default"),
+            driver: text("btrfs"),
+            description: String::new(),
+            config: [(text("size"), text("30GiB"))].into(),
+        },
+        Command::CreateNetwork(Box::new(Create {
+            project: project(),
+            name: text("stapesbr0"),
+            ..Create::default()
+        })),
+        Command::ConfigureProfile {
+            project: project(),
+            name: text("default"),
+            wanted: Box::new(Wanted { devices: devices.into(), ..Wanted::default() }),
+            expected: None,
+        },
+        Command::ImportImage(Box::new(Import {
+            project: project(),
+            facts,
+            properties: Config::new(),
+            public: false,
+            auto_update: false,
+            profiles: Vec::new(),
+            aliases: vec![(text("demo"), text("A pretend guest, in no time"))],
+        })),
+    ]
+}
