@@ -22,7 +22,9 @@ pub(crate) enum DirectoryError {
     Foreign { path: PathBuf, owner: u32 },
     #[error("{path} may be written by others (mode {mode:o}): chmod go-w {path}", path = path.display())]
     Open { path: PathBuf, mode: u32 },
-    #[error("{path} holds no node id: it was changed by hand; restore it, or remove it for a new node")]
+    #[error(
+        "{path} holds no node id: it was changed by hand; restore it, or remove it for a new node"
+    )]
     NodeId { path: PathBuf },
 }
 
@@ -46,10 +48,18 @@ impl Directory {
             return Err(DirectoryError::Open { path, mode });
         }
         for part in ["log", "views", "node", "images", "networks"] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(path.join(part)).map_err(unusable)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path.join(part))
+                .map_err(unusable)?;
         }
         for part in ["pools", "run"] {
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(path.join(part)).map_err(unusable)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(path.join(part))
+                .map_err(unusable)?;
         }
         Ok(Self(path))
     }
@@ -108,7 +118,9 @@ impl Directory {
         let path = self.0.join("node-id");
         let unusable = |source| DirectoryError::Unusable { path: path.clone(), source };
         match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| DirectoryError::NodeId { path: path.clone() }),
+            Ok(text) => {
+                text.trim().parse().map_err(|_| DirectoryError::NodeId { path: path.clone() })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let id = Uuid::new_v4();
                 let partial = path.with_extension("partial");

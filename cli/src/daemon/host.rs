@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use stapes_core::port::{DriverError, guest::Guests, image::Images, network::Networks, storage::Storage};
+use stapes_core::port::{
+    DriverError, guest::Guests, image::Images, network::Networks, storage::Storage,
+};
 use stapes_drivers::{
     guest::{Containers, ContainersConfig},
     image::{ImageConfig, ImageStore},
@@ -68,19 +70,28 @@ pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
         return Err(HostError::NotRoot);
     }
     let tag = directory.tag();
-    let images = Arc::new(ImageStore::new(ImageConfig::new(directory.images(), beside("stapes-unpack")?))?);
+    let images =
+        Arc::new(ImageStore::new(ImageConfig::new(directory.images(), beside("stapes-unpack")?))?);
     let storage: Arc<dyn Storage> = Arc::new(HostStorage::new(StorageConfig {
         pools_dir: directory.pools(),
         images: images.clone(),
         tag: format!("stapes{tag}"),
     }));
-    let networks =
-        Arc::new(HostNetworks::new(NetworkConfig { state_dir: directory.networks(), tag: tag.clone() })?);
+    let networks = Arc::new(HostNetworks::new(NetworkConfig {
+        state_dir: directory.networks(),
+        tag: tag.clone(),
+    })?);
     let parent = if tag.is_empty() { "stapes".to_owned() } else { format!("stapes-{tag}") };
     let mut config = ContainersConfig::new(directory.run(), beside("stapes-shim")?, &parent);
     config.storage = Some(storage.clone());
     let guests = Arc::new(Containers::new(config)?);
-    Ok(Drivers { guests: guests.clone(), storage, networks: networks.clone(), images, host: Some((guests, networks)) })
+    Ok(Drivers {
+        guests: guests.clone(),
+        storage,
+        networks: networks.clone(),
+        images,
+        host: Some((guests, networks)),
+    })
 }
 
 fn is_root() -> bool {
@@ -92,5 +103,9 @@ fn is_root() -> bool {
 pub(crate) fn beside(program: &'static str) -> Result<PathBuf, HostError> {
     let me = std::env::current_exe().unwrap_or_default();
     let path = me.with_file_name(program);
-    if path.is_file() { Ok(path) } else { Err(HostError::Missing { program, beside: me.display().to_string() }) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(HostError::Missing { program, beside: me.display().to_string() })
+    }
 }

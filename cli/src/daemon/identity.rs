@@ -14,7 +14,8 @@ pub(crate) fn start(node: NodeId) -> Start {
         node,
         name: hostname(),
         architecture: std::env::consts::ARCH.to_owned(),
-        cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
         memory_bytes: memory_bytes(),
         boot: boot_id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -43,7 +44,9 @@ fn hostname() -> String {
 
 /// Changes when the machine is rebooted.
 fn boot_id() -> Uuid {
-    trimmed("/proc/sys/kernel/random/boot_id").and_then(|text| text.parse().ok()).unwrap_or_default()
+    trimmed("/proc/sys/kernel/random/boot_id")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 fn memory_bytes() -> u64 {

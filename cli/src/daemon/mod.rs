@@ -3,8 +3,20 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tracing_subscriber::EnvFilter;
 
-use crate::{exit::ExitStatus, failure::Result};
+use crate::{
+    exit::ExitStatus,
+    failure::{Failure, Result},
+};
+
+mod directory;
+mod host;
+mod identity;
+mod serve;
+mod shutdown;
+mod simulated;
+mod views;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DaemonArgs {
@@ -18,6 +30,22 @@ pub(crate) struct DaemonArgs {
 
 /// Serves until SIGTERM. `dir` holds everything.
 pub(crate) async fn run(args: DaemonArgs, dir: PathBuf) -> Result<ExitStatus> {
-    drop((args, dir));
-    Err(crate::failure::Failure::new(ExitStatus::Failed, "no-daemon", "this build has no daemon"))
+    let filter = EnvFilter::try_new(&args.log_level)
+        .map_err(|error| Failure::usage(format!("--log-level {:?}: {error}", args.log_level)))?;
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    match Box::pin(serve::serve(&dir, args.simulated)).await {
+        Ok(()) => Ok(ExitStatus::Done),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// An error with its causes, each of which tells the operator something.
+fn failure(error: &serve::DaemonError) -> Failure {
+    let mut failure = Failure::new(ExitStatus::Failed, "daemon", error.to_string());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        failure = failure.fact(error.to_string());
+        cause = error.source();
+    }
+    failure.effect("Guests that run are not touched.")
 }

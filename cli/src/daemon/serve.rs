@@ -59,7 +59,8 @@ pub(crate) enum DaemonError {
 /// Why it does not, or not any more.
 pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonError> {
     let directory = Directory::prepare(dir)?;
-    let log: Arc<dyn EventLog> = Arc::new(SegmentLog::open(directory.log(), stapes_log::Options::default())?);
+    let log: Arc<dyn EventLog> =
+        Arc::new(SegmentLog::open(directory.log(), stapes_log::Options::default())?);
     let node = NodeId(directory.node_id()?);
 
     let control = Control::new(log.clone());
@@ -71,7 +72,8 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
             "the log cannot be trusted any more".to_owned()
         }
     });
-    let drivers = if is_simulated { simulated::drivers(&directory)? } else { host::drivers(&directory)? };
+    let drivers =
+        if is_simulated { simulated::drivers(&directory)? } else { host::drivers(&directory)? };
     let start = identity::start(node);
     let name = start.name.clone();
     let rebooted = control.found(start).await?;
@@ -89,7 +91,12 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
     executor.take_over().await?;
     failing.spawn({
         let executor = executor.clone();
-        async move { executor.run().await.map_or_else(|error| error.to_string(), |()| "the log ended".to_owned()) }
+        async move {
+            executor
+                .run()
+                .await
+                .map_or_else(|error| error.to_string(), |()| "the log ended".to_owned())
+        }
     });
     if rebooted {
         control.autostart().await?;

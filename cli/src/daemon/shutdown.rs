@@ -22,7 +22,8 @@ fn running(control: &Control) -> Vec<(Target, Duration)> {
     up.filter_map(|instance| {
         let project = world.projects.get(&instance.project)?.name.clone();
         let expanded = instance.expanded(&world).ok()?;
-        let seconds = expanded.config.get("boot.host_shutdown_timeout").and_then(|text| text.parse().ok());
+        let seconds =
+            expanded.config.get("boot.host_shutdown_timeout").and_then(|text| text.parse().ok());
         let timeout = seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs);
         Some((Target { project, name: instance.name.clone() }, timeout))
     })
@@ -43,7 +44,10 @@ async fn stop(control: &Control, target: Target, timeout: Duration) {
                     }
                 };
                 let in_time = tokio::time::timeout(patience, ended).await.is_ok();
-                let up = control.world().instance(&target.project, &target.name).is_ok_and(|it| it.status.is_up());
+                let up = control
+                    .world()
+                    .instance(&target.project, &target.name)
+                    .is_ok_and(|it| it.status.is_up());
                 if in_time && !up {
                     return;
                 }

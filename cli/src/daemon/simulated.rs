@@ -59,7 +59,9 @@ pub(crate) async fn furnish(control: &Control) -> Result<(), SubmitError> {
 
 fn furniture() -> [Command; 4] {
     let text = str::to_owned;
-    let device = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| (text(key), text(value))).collect();
+    let device = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| (text(key), text(value))).collect()
+    };
     let devices = [
         (text("root"), device(&[("type", "disk"), ("path", "/"), ("pool", "default")])),
         (text("eth0"), device(&[("type", "nic"), ("network", "stapesbr0")])),
@@ -71,7 +73,8 @@ fn furniture() -> [Command; 4] {
         architecture: text(std::env::consts::ARCH),
         created_at: chrono::DateTime::UNIX_EPOCH,
         expires_at: None,
-        properties: [(text("os"), text("Demo")), (text("description"), text("A pretend guest"))].into(),
+        properties: [(text("os"), text("Demo")), (text("description"), text("A pretend guest"))]
+            .into(),
         split: false,
         filename: text("demo.tar"),
     };
