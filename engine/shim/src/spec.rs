@@ -32,9 +32,14 @@ pub struct Spec {
     pub asked_at_us: i64,
 }
 
+/// The overlay's upper directory in its volume; the storage port names it so too.
+pub const UPPER: &str = "u";
+/// The overlay's work directory in its volume.
+pub const WORK: &str = "w";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
-    /// `lower` below `upper` and `work` in `volume`.
+    /// `lower` below [`UPPER`] and [`WORK`] in `volume`.
     Overlay {
         lower: PathBuf,
         volume: PathBuf,

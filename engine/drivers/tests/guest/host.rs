@@ -78,7 +78,7 @@ impl Host {
             Kind::Plain => RootLayers::Plain { root: root.to_owned() },
             Kind::Overlay => {
                 let volume = self.directory.path().join(format!("volume{}", self.guests));
-                for part in ["upper", "work"] {
+                for part in [stapes_shim::spec::UPPER, stapes_shim::spec::WORK] {
                     fs::create_dir_all(volume.join(part)).expect("make a volume");
                 }
                 RootLayers::Overlay { lower: root.to_owned(), volume }

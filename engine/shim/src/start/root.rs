@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{
     fault::{Doing as _, Fault, Result},
-    spec::{Ids, Root},
+    spec::{Ids, Root, UPPER, WORK},
     sys::{self, mount},
 };
 
@@ -68,7 +68,7 @@ fn overlay(lower: &OwnedFd, volume: &OwnedFd, ids: Option<Ids>) -> Result<OwnedF
     let part = |name: &'static str| {
         openat(volume, name, flags, Mode::empty()).doing_with(|| format!("open {name}"))
     };
-    let (upper, work) = (part("upper")?, part("work")?);
+    let (upper, work) = (part(UPPER)?, part(WORK)?);
     let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing("open overlay")?;
     let layers =
         [(c"lowerdir+", lower.as_fd()), (c"upperdir", upper.as_fd()), (c"workdir", work.as_fd())];
