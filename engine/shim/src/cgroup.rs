@@ -23,6 +23,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod devices;
 mod group;
 mod mounts;
 pub(crate) use group::enter;

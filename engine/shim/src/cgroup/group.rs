@@ -13,7 +13,7 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Layout, make};
+use super::{Layout, devices, make};
 use crate::{
     fault::{Doing as _, Result},
     spec::Limits,
@@ -25,21 +25,22 @@ const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 /// How deep and how wide a tree of groups a guest may leave behind.
 const DEPTH_MAX: usize = 64;
 
-/// What a guest may open: nodes of its own `/dev` (null zero full random urandom tty console ptmx
-/// pts fuse tun); others may be made and not opened.
-const DEVICES: [&str; 12] = [
-    "c *:* m",
-    "b *:* m",
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-    "c 10:229 rwm",
-    "c 10:200 rwm",
+/// Major and, unless it is any, minor of a character device.
+pub(super) type Device = (i32, Option<i32>);
+
+/// What a guest may open: null zero full random urandom, tty ptmx pts, fuse tun. Nodes of others
+/// may be made and not opened.
+const DEVICES: [Device; 10] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+    (10, Some(229)),
+    (10, Some(200)),
 ];
 
 /// What the cgroups of a guest say.
@@ -106,7 +107,7 @@ impl<'a> Group<'a> {
                 .doing("give the cgroup to the guest")?;
         }
         self.apply(limits, false)?;
-        self.restrict_devices()?;
+        self.restrict_devices(owner == 0)?;
         open_directory(&guest).doing("open the guest's cgroup")
     }
 
@@ -139,14 +140,27 @@ impl<'a> Group<'a> {
         self.legacy_all().map(open).collect()
     }
 
-    fn restrict_devices(&self) -> Result<()> {
-        let Some(directory) = self.legacy("devices") else { return Ok(()) };
+    /// In a user namespace no node can be made, and those of images cannot be opened; there this
+    /// is a second lock, which not every kernel has. A privileged guest has no other.
+    fn restrict_devices(&self, privileged: bool) -> Result<()> {
+        let Some(directory) = self.legacy("devices") else {
+            let words = "restrict the guest's devices";
+            let cgroup = open_directory(&self.unified()).doing(words)?;
+            let restricted = devices::restrict(cgroup.as_fd(), &DEVICES);
+            return if privileged { restricted.doing(words) } else { Ok(()) };
+        };
         write(&directory.join("devices.deny"), "a")?;
         // One rule a write, on a file that is opened once.
         let path = directory.join("devices.allow");
         let file = fs::OpenOptions::new().write(true).open(&path);
         let mut file = file.doing("open devices.allow")?;
-        DEVICES.iter().try_for_each(|rule| file.write_all(rule.as_bytes())).doing("allow devices")
+        let mut allow = |rule: &str| file.write_all(rule.as_bytes()).doing("allow devices");
+        allow("c *:* m")?;
+        allow("b *:* m")?;
+        DEVICES.iter().try_for_each(|(major, minor)| {
+            let minor = minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
+            allow(&format!("c {major}:{minor} rwm"))
+        })
     }
 
     /// Sets every limit; where none is asked for there is none afterwards.
