@@ -202,7 +202,18 @@ fn lease_for(
     let given = device.get("hwaddr").map(|text| text.parse::<MacAddress>());
     let given = given.transpose().map_err(|error| wrong(error.to_string()))?;
     let mac = given.or_else(|| held.map(|held| held.mac));
-    let mac = mac.unwrap_or_else(|| address::derive_mac(instance, device_name));
+    let mac = match mac {
+        Some(mac) => mac,
+        None => {
+            let leases = world.instances.values().flat_map(|other| other.leases.values());
+            let taken =
+                leases.filter(|lease| lease.network == network.id).map(|lease| lease.mac).collect();
+            let free = address::pick_mac(instance, device_name, &taken);
+            free.ok_or_else(|| {
+                Rejection::Exhausted("No MAC address is free in this network".to_owned())
+            })?
+        }
+    };
     let wanted =
         device.get("ipv4.address").filter(|text| !text.is_empty()).map(|text| text.parse());
     let wanted =

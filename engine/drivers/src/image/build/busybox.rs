@@ -117,7 +117,6 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/shells", 0o644, "/bin/sh\n"),
     ("etc/profile", 0o644, "export PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"),
     ("etc/os-release", 0o644, "ID=busybox\nNAME=Busybox\nPRETTY_NAME=Busybox\n"),
-    ("etc/hostname", 0o644, "busybox\n"),
     ("etc/hosts", 0o644, "127.0.0.1\tlocalhost\n"),
     ("etc/resolv.conf", 0o644, ""),
 ];

@@ -242,7 +242,6 @@ const FILES: &[(&str, u32, &str)] = &[
         "[Service]\nExecStart=\nExecStart=-udevadm trigger --subsystem-match=net --action=add\n",
     ),
     ("etc/default/locale", 0o644, "LANG=C.UTF-8\n"),
-    ("etc/hostname", 0o644, "debian\n"),
     ("etc/hosts", 0o644, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     // Empty: every guest gets its own on its first start.
     ("etc/machine-id", 0o444, ""),
@@ -257,6 +256,8 @@ const LEFTOVERS: &[&str] = &[
     "var/log/dpkg.log",
     "var/log/apt/history.log",
     "var/log/apt/term.log",
+    // Without it a guest keeps the name that it is started with: the instance's.
+    "etc/hostname",
     "etc/hostname.dpkg-new",
 ];
 
