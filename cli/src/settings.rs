@@ -79,6 +79,11 @@ impl Settings {
         self.dir.join("unix.socket")
     }
 
+    /// Where the daemon keeps the log's files.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
     /// Remembers `project` for the runs to come.
     pub(crate) fn remember_project(&self, project: &str) -> Result<()> {
         let file = self.file.as_deref().ok_or_else(|| {

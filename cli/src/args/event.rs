@@ -14,8 +14,8 @@ use crate::completion;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventCommand {
-    /// All that happened, newest first
-    #[command(after_help = LOG_HELP)]
+    /// All that happened, newest first; or `log export|import|verify`
+    #[command(args_conflicts_with_subcommands = true, after_help = LOG_HELP)]
     Log(LogArgs),
     /// What happens, oldest first, as it happens
     #[command(after_help = TAIL_HELP)]
@@ -40,13 +40,17 @@ pub(crate) enum EventCommand {
     Undo(UndoArgs),
     /// Rebuild all state from the log and compare
     Replay(ReplayArgs),
+    /// Check the log's chain of hashes
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 const LOG_HELP: &str = "\
 Examples:
   stapes log web
   stapes log --since 2h --actor alice
-  stapes log net/br0 -f jsonl | jq .data";
+  stapes log net/br0 -f jsonl | jq .data
+  stapes log export backup/ && stapes log verify backup/";
 
 const TAIL_HELP: &str = "\
 Control records ({\"control\":\"caught-up\",\"sequence\":N}) are part of jsonl output. With a cursor
@@ -66,6 +70,14 @@ Examples:
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogArgs {
+    #[command(subcommand)]
+    pub(crate) files: Option<LogCommand>,
+    #[command(flatten)]
+    pub(crate) query: LogQueryArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LogQueryArgs {
     #[arg(add = ArgValueCompleter::new(completion::instances))]
     pub(crate) resource: Option<String>,
     #[arg(long, value_name = "MOMENT")]
@@ -93,6 +105,37 @@ pub(crate) struct LogArgs {
     /// Oldest first
     #[arg(long)]
     pub(crate) reverse: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Copy the log to a directory: a backup that can be verified
+    Export(ExportArgs),
+    /// Put an exported log into an empty directory of a daemon that is not running
+    Import(ImportArgs),
+    /// Check files: frames, gaps, hashes
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ExportArgs {
+    #[arg(value_name = "TO")]
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ImportArgs {
+    #[arg(value_name = "FROM")]
+    pub(crate) source: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The exported directory; the daemon's own log if it is left out
+    #[arg(value_name = "DIR")]
+    pub(crate) source: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
@@ -190,4 +233,10 @@ pub(crate) struct ReplayArgs {
     pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check the log for gaps and broken hashes
+    Verify(VerifyArgs),
 }

@@ -141,3 +141,83 @@ pub(crate) enum Command {
     #[command(flatten)]
     Server(server::ServerCommand),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// All verbs with what they take: a change of what users type shows here.
+    #[test]
+    fn verbs_and_their_flags() {
+        let mut lines = Vec::new();
+        let mut command = Cli::command();
+        command.build();
+        describe(&command, "", &mut lines);
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    fn describe(command: &clap::Command, prefix: &str, lines: &mut Vec<String>) {
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            let name = format!("{prefix}{}", verb.get_name());
+            let aliases: Vec<&str> = verb.get_visible_aliases().collect();
+            let aliases = if aliases.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", aliases.join(", "))
+            };
+            let arguments = verb.get_arguments().filter(|arg| !arg.is_global_set());
+            let words: Vec<String> = arguments
+                .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+                .map(ToString::to_string)
+                .collect();
+            if verb.get_subcommands().next().is_none() {
+                lines.push(format!("{name}{aliases} {}", words.join(" ")).trim_end().to_owned());
+            }
+            describe(verb, &format!("{name} "), lines);
+        }
+    }
+
+    #[test]
+    fn incus_users_fingers_are_understood() {
+        for line in [
+            "stapes launch images:debian/12 web -c limits.memory=2GiB -d root,size=9GiB -p a,b --vm",
+            "stapes init --auto",
+            "stapes admin init --preseed",
+            "stapes ls -c nsm4 -f csv,noheader type=container",
+            "stapes exec web --env A=b --cwd / -T -- ls -l",
+            "stapes exec web -- sh -c true",
+            "stapes stop --all --force --timeout -1",
+            "stapes config set web limits.cpu 2",
+            "stapes config device add web eth1 nic network=br1",
+            "stapes snapshot create web s0 --expiry 2w",
+            "stapes profile assign web default,small",
+            "stapes network create br1 ipv4.address=none --type bridge",
+            "stapes storage volume attach default data web /srv",
+            "stapes image import meta.tar.xz rootfs.squashfs --alias a --alias b",
+            "stapes monitor --type lifecycle,operation --pretty",
+            "stapes query -X PUT --data {} /1.0 --wait",
+            "stapes file push a b web/srv/ -p -r --mode 0644",
+            "stapes log export /tmp/x",
+            "stapes log web --since 2h -m why",
+            "stapes op watch 0193",
+            "stapes start web --console",
+            "stapes delete -fi web",
+        ] {
+            if let Err(error) = Cli::try_parse_from(line.split(' ')) {
+                panic!("{line}: {error}");
+            }
+        }
+        for line in
+            ["stapes start", "stapes start web --all", "stapes list -f xml", "stapes rename a"]
+        {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use clap::CommandFactory as _;
 use crate::{
     args::{
         Cli,
-        event::EventCommand,
+        event::{AuditCommand, EventCommand, LogCommand},
         instance::InstanceCommand,
         server::{AdminCommand, ServerCommand},
         session::SessionCommand,
@@ -58,7 +58,12 @@ pub(super) async fn session(session: &Session, command: SessionCommand) -> Resul
 
 pub(super) async fn event(session: &Session, command: EventCommand) -> Result<ExitStatus> {
     match command {
-        EventCommand::Log(args) => event::log::run(session, args).await,
+        EventCommand::Log(args) => match args.files {
+            None => event::log::run(session, args.query).await,
+            Some(LogCommand::Export(args)) => event::files::export(session, args).await,
+            Some(LogCommand::Import(args)) => event::files::import(session, args).await,
+            Some(LogCommand::Verify(args)) => event::files::verify(session, args),
+        },
         EventCommand::Tail(args) => event::tail::run(session, args).await,
         EventCommand::History(args) => event::history::run(session, args).await,
         EventCommand::Show(args) => event::show::run(session, args).await,
@@ -66,6 +71,7 @@ pub(super) async fn event(session: &Session, command: EventCommand) -> Result<Ex
         EventCommand::Why(args) => event::why::run(session, args).await,
         EventCommand::Undo(args) => event::undo::run(session, args).await,
         EventCommand::Replay(args) => event::replay::run(session, args).await,
+        EventCommand::Audit(AuditCommand::Verify(args)) => event::files::verify(session, args),
     }
 }
 

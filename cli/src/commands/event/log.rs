@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{moment, read, record::Record};
 use crate::{
-    args::event::LogArgs,
+    args::event::LogQueryArgs,
     exit::ExitStatus,
     failure::{Failure, Result},
     name::Resource,
@@ -23,7 +23,7 @@ const SUMMARY: usize = 100;
 /// The fewest digits of an operation's id that are shown.
 const SHORTEST: usize = 8;
 
-pub(crate) async fn run(session: &Session, args: LogArgs) -> Result<ExitStatus> {
+pub(crate) async fn run(session: &Session, args: LogQueryArgs) -> Result<ExitStatus> {
     let resource = args.resource.as_deref().map(Resource::parse).transpose()?;
     let since = bound(session, args.since.as_deref(), resource.as_ref()).await?;
     let until = bound(session, args.until.as_deref(), resource.as_ref()).await?;
@@ -113,14 +113,14 @@ pub(super) fn after_or_at(record: &Record, moment: &Moment) -> bool {
     }
 }
 
-fn wanted(record: &Record, args: &LogArgs) -> bool {
+fn wanted(record: &Record, args: &LogQueryArgs) -> bool {
     args.actor.as_ref().is_none_or(|actor| record.actor == *actor)
         && args.kind.as_ref().is_none_or(|kind| record.kind.contains(kind.as_str()))
         && args.op.as_ref().is_none_or(|op| record.operation.starts_with(op.as_str()))
         && args.grep.as_ref().is_none_or(|text| record.pretty().contains(text.as_str()))
 }
 
-fn print(session: &Session, args: &LogArgs, records: &[Record]) -> Result<()> {
+fn print(session: &Session, args: &LogQueryArgs, records: &[Record]) -> Result<()> {
     if args.format.format.shape == Shape::Table && !args.flat {
         return grouped(session, records);
     }

@@ -2,6 +2,7 @@
 
 mod cursor;
 pub(crate) mod diff;
+pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod log;
 pub(crate) mod moment;
