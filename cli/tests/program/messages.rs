@@ -1,10 +1,6 @@
 //! Exit codes, and every word that is said, against a pretend daemon.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod pretend;
-
-use pretend::{Asked, Daemon, Reply, header, stapes, told};
+use crate::pretend::{Asked, Daemon, Reply, header, stapes, told};
 use serde_json::{Value, json};
 
 const OPERATION: &str = "0193a4b2-7c11-7000-8000-000000000001";

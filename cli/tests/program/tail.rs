@@ -1,10 +1,6 @@
 //! `tail`, `log` and their cursor against a pretend log.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod pretend;
-
-use pretend::{Asked, Daemon, Reply};
+use crate::pretend::{Asked, Daemon, Reply};
 use serde_json::{Value, json};
 
 fn event(sequence: u64, ordinal: u32, kind: &str) -> Value {

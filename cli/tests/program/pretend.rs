@@ -16,7 +16,6 @@ use tokio_tungstenite::tungstenite::{
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "each test binary looks at what it is about")]
 pub(crate) struct Asked {
     pub(crate) method: String,
     /// With its query.
@@ -26,7 +25,6 @@ pub(crate) struct Asked {
 }
 
 /// What is said to a request.
-#[allow(dead_code, reason = "each test binary answers in its own ways")]
 pub(crate) enum Reply {
     /// The metadata of a sync answer.
     Sync(Value),
@@ -84,7 +82,6 @@ pub(crate) fn stapes(dir: &Path, args: &[&str]) -> Command {
 }
 
 /// Exit status, stdout and stderr, with the test's own directory named DIR.
-#[allow(dead_code, reason = "each test binary looks at what it is about")]
 pub(crate) fn told(command: &mut Command, dir: &Path) -> String {
     let output = command.output().unwrap();
     let text =

@@ -1,0 +1,8 @@
+//! The program as it is run: what it prints, how it ends, what it asks of a daemon.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod log_files;
+mod messages;
+mod pretend;
+mod tail;
