@@ -72,6 +72,9 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) -> Result<(), ReadError> {
         let cursor = self.executor.cursor();
         self.seen = self.executor.log.cursor(&cursor).await?;
+        if let Err(error) = self.executor.memory.forget_until(self.seen) {
+            tracing::warn!(%error, "old outcomes are not forgotten");
+        }
         let mut records = self.executor.log.follow(self.seen).await?;
         let mut exits = self.executor.drivers.guests.exits();
         let mut saved = self.seen;

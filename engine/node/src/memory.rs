@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use stapes_core::{
-    ids::{InstanceId, NetworkId, PoolId},
+    ids::{InstanceId, NetworkId, PoolId, Sequence},
     spec::{Incarnation, NetworkSpec, PoolSpec, Reservation},
     task::{Outcome, Subject},
 };
@@ -22,6 +22,8 @@ use stapes_core::{
 pub(crate) struct Performed {
     pub incarnation: Incarnation,
     pub outcome: Outcome,
+    /// Where the log has the task.
+    pub sequence: Sequence,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,17 @@ impl Memory {
 
     pub(crate) fn set_performed(&self, subject: &Subject, performed: &Performed) -> io::Result<()> {
         write(&self.dir.join("performed").join(file_of(subject)), performed)
+    }
+
+    /// Tasks up to the cursor never come again: what came of them may be forgotten.
+    pub(crate) fn forget_until(&self, cursor: Sequence) -> io::Result<()> {
+        for entry in fs::read_dir(self.dir.join("performed"))? {
+            let path = entry?.path();
+            if read::<Performed>(&path)?.is_none_or(|performed| performed.sequence <= cursor) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn pools(&self) -> io::Result<Vec<PoolSpec>> {
@@ -139,10 +152,16 @@ mod tests {
     fn what_was_performed_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let subject = Subject::Instance(InstanceId::derive(&["a"]));
-        let performed = Performed { incarnation: Incarnation::default(), outcome: Outcome::Done };
+        let (incarnation, outcome) = (Incarnation::default(), Outcome::Done);
+        let performed = Performed { incarnation, outcome, sequence: Sequence(7) };
         Memory::open(dir.path()).unwrap().set_performed(&subject, &performed).unwrap();
         let again = Memory::open(dir.path()).unwrap();
-        assert_eq!(again.performed(&subject).unwrap(), Some(performed));
+        assert_eq!(again.performed(&subject).unwrap(), Some(performed.clone()));
+        again.forget_until(Sequence(6)).unwrap();
+        assert_eq!(again.performed(&subject).unwrap(), Some(performed.clone()));
+        again.forget_until(Sequence(7)).unwrap();
+        assert_eq!(again.performed(&subject).unwrap(), None);
+        again.set_performed(&subject, &performed).unwrap();
         fs::write(dir.path().join("performed").join(file_of(&subject)), "{").unwrap();
         assert_eq!(again.performed(&subject).unwrap(), None);
     }

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use stapes_core::{
     agent::{Verdict, answer, judge},
+    ids::Sequence,
     port::guest::{Exited, Running},
     task::{Observation, Outcome, Report, Subject, Task, Work},
 };
@@ -34,7 +35,7 @@ impl Worker {
         while let Some(request) = self.next(&mut waiting).await {
             match request {
                 Request::Perform { sequence, task } => {
-                    self.take(&task, &mut waiting).await;
+                    self.take(sequence, &task, &mut waiting).await;
                     let _ = self.notify.send(Notice::Over(sequence));
                 }
                 Request::Observe(exited) => self.observe(exited).await,
@@ -56,7 +57,7 @@ impl Worker {
         }
     }
 
-    async fn take(&mut self, task: &Task, waiting: &mut VecDeque<Request>) {
+    async fn take(&mut self, sequence: Sequence, task: &Task, waiting: &mut VecDeque<Request>) {
         let performed = self.executor.memory.performed(&self.subject).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was performed last cannot be read");
             None
@@ -73,7 +74,7 @@ impl Worker {
             Verdict::Perform => {
                 let Some(outcome) = self.perform(task, waiting).await else { return };
                 let performed =
-                    Performed { incarnation: task.incarnation, outcome: outcome.clone() };
+                    Performed { incarnation: task.incarnation, outcome: outcome.clone(), sequence };
                 if let Err(error) = self.executor.memory.set_performed(&self.subject, &performed) {
                     tracing::error!(%error, "what was performed cannot be remembered");
                 }
