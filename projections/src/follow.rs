@@ -93,9 +93,7 @@ impl Follower {
         let page = read_page(self.views.live().log(), self.at.next(), left.min(PAGE)).await?;
         let mut told = Vec::with_capacity(page.len());
         for recorded in page {
-            let before = state.world.clone();
-            state.apply(&recorded)?;
-            told.push(Arc::new(Told::of(recorded, &before)));
+            told.push(Told::next(&mut state, recorded)?);
         }
         self.past = Some(state);
         Ok(told)

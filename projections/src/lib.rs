@@ -7,14 +7,19 @@
 //! Architecture Invariant: nothing here writes to the log, and a record that cannot be taken stops
 //! the views where they are; none is ever skipped.
 
+mod checkpoint;
 mod feed;
 mod follow;
+mod index;
 mod live;
 mod operations;
 mod past;
+mod rows;
 mod state;
 mod status;
+mod store;
 mod subject;
+mod timeline;
 mod told;
 mod verify;
 mod views;
@@ -25,6 +30,7 @@ pub use operations::OperationView;
 pub use past::AsOf;
 pub use status::{Behind, Blocked, QueryError, Status};
 pub use subject::{InProject, Subject};
+pub use timeline::{OperationFilter, PAGE_MAX, Page, Tenure};
 pub use told::Told;
 pub use verify::{Counts, Verified, digest};
 pub use views::{OpenError, Options, Views};

@@ -165,12 +165,13 @@ impl Live {
         let mut stopped = decoded.stopped;
         let mut told = Vec::with_capacity(decoded.records.len());
         for recorded in decoded.records {
-            let before = state.world.clone();
-            if let Err(why) = state.apply(&recorded) {
-                stopped = Some(why);
-                break;
+            match Told::next(state, recorded) {
+                Ok(next) => told.push(next),
+                Err(why) => {
+                    stopped = Some(why);
+                    break;
+                }
             }
-            told.push(Arc::new(Told::of(recorded, &before)));
         }
         self.publish_told(state, told, Status::Live { at: state.sequence() });
         stopped.map_or(Ok(()), Err)

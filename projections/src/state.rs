@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use stapes_core::{ids::Sequence, record::Recorded, world::World};
+use stapes_core::{
+    ids::Sequence,
+    record::{Digest, Recorded},
+    world::World,
+};
 
 use crate::{operations::Operations, status::Blocked};
 
@@ -13,6 +17,8 @@ pub(crate) struct State {
     #[serde(with = "shared")]
     pub(crate) world: Arc<World>,
     pub(crate) operations: Operations,
+    /// Of the last record.
+    pub(crate) digest: Option<Digest>,
 }
 
 impl State {
@@ -26,6 +32,7 @@ impl State {
         let applied = Arc::make_mut(&mut self.world).apply(recorded);
         applied.map_err(|broken| Blocked::by_record(recorded, &broken))?;
         self.operations.apply(recorded);
+        self.digest = Some(recorded.digest);
         Ok(())
     }
 }

@@ -2,10 +2,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use stapes_core::{ids::Sequence, record::Recorded, world::World};
+use stapes_core::{
+    ids::{OperationId, Sequence, StreamKind},
+    record::Recorded,
+};
 
 use crate::{
     feed::{self, Entry},
+    operations::OperationView,
+    state::State,
+    status::Blocked,
     subject::Subject,
 };
 
@@ -18,15 +24,24 @@ pub struct Told {
     pub subject: Subject,
     /// One for each event; none for a task.
     pub entries: Vec<Entry>,
+    /// As the record leaves it, when it is an operation's.
+    pub operation: Option<OperationView>,
 }
 
 impl Told {
-    /// Depends on the record and the world before it alone.
-    #[must_use]
-    pub fn of(recorded: Recorded, before: &World) -> Self {
-        let subject = Subject::of(&recorded, before);
-        let entries = feed::entries(&recorded, &subject, before);
-        Self { recorded, subject, entries }
+    /// Takes the record into the state, and tells it with the names from before.
+    ///
+    /// # Errors
+    /// When the record does not continue the log.
+    pub(crate) fn next(state: &mut State, recorded: Recorded) -> Result<Arc<Self>, Blocked> {
+        let before = state.world.clone();
+        state.apply(&recorded)?;
+        let subject = Subject::of(&recorded, &before);
+        let entries = feed::entries(&recorded, &subject, &before);
+        let is_one = recorded.stream.kind == StreamKind::Operation;
+        let operation = is_one.then(|| state.operations.get(OperationId(recorded.stream.id)));
+        let operation = operation.flatten().cloned();
+        Ok(Arc::new(Self { recorded, subject, entries, operation }))
     }
 }
 

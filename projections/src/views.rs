@@ -4,22 +4,32 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use stapes_core::{
-    ids::{OperationId, Revision, Sequence},
+    ids::{OperationId, Revision, Sequence, StreamId},
+    name::NameKind,
     port::log::{EventLog, ReadError},
-    record::Recorded,
+    record::{Digest, Recorded},
     world::World,
 };
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
+    checkpoint,
+    feed::Entry,
     follow::{Follower, Following},
+    index::{self, Index},
     live::Live,
     operations::{self, OperationView},
     past::{self, AsOf, Remembered},
     state::State,
     status::{Behind, Blocked, QueryError, Status},
+    store::{Damaged, Shelf},
+    timeline::{Look, OperationFilter, PAGE_MAX, Page, Tenure},
     verify::{self, Verified},
 };
+
+/// How long a question waits for the index to hold what the views hold.
+const INDEX_WAIT: Duration = Duration::from_secs(1);
 
 /// What may be tuned; the defaults are right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +50,8 @@ impl Default for Options {
 pub enum OpenError {
     #[error("the log cannot be read")]
     Log(#[source] ReadError),
+    #[error("the directory of the views cannot be used")]
+    Directory(#[source] std::io::Error),
 }
 
 /// A cheap handle; clones share everything.
@@ -51,7 +63,9 @@ pub struct Views {
 #[derive(Debug)]
 struct Inner {
     live: Live,
+    index: Index,
     remembered: Remembered,
+    rebuilt: Option<String>,
 }
 
 impl Views {
@@ -59,22 +73,148 @@ impl Views {
     /// they are kept in memory only.
     ///
     /// # Errors
-    /// When the log cannot be read. A store that is damaged, old or of another log is no error: it
-    /// is put aside and rebuilt.
+    /// When the log or the directory cannot be read. A store that is damaged, old or of another log
+    /// is no error: it is put aside and rebuilt.
     pub async fn open(
-        _directory: Option<&Path>,
+        directory: Option<&Path>,
         log: Arc<dyn EventLog>,
-        _options: Options,
+        options: Options,
     ) -> Result<Self, OpenError> {
         let head = log.head().await.map_err(OpenError::Log)?;
-        let live = Live::new(log, State::default(), head);
-        Ok(Self { inner: Arc::new(Inner { live, remembered: Remembered::default() }) })
+        let directory = directory.map(Path::to_owned);
+        let opened = tokio::task::spawn_blocking(move || Shelf::open(directory.as_deref())).await;
+        let opened = opened.map_err(std::io::Error::other).and_then(|opened| opened);
+        let (shelf, damaged) = opened.map_err(OpenError::Directory)?;
+        let mut rebuilt = damaged.map(|Damaged(why)| why);
+        let state = match warm(&shelf, &log, head).await.map_err(OpenError::Log)? {
+            Ok(state) => state,
+            Err(Damaged(why)) => {
+                rebuilt = Some(why);
+                shelf.begin_anew().map_err(OpenError::Directory)?;
+                State::default()
+            }
+        };
+        if let Some(why) = &rebuilt {
+            tracing::error!(why, "the index was put aside; it is written anew");
+        }
+        let holds = Sequence(0);
+        let (live, index) = (Live::new(log, state, head), Index::new(shelf, options, holds));
+        let remembered = Remembered::default();
+        Ok(Self { inner: Arc::new(Inner { live, index, remembered, rebuilt }) })
     }
 
     /// Follows the log for as long as it is polled; to be spawned, once. Returns only when the log
     /// cannot be taken any further; queries say so from then on.
     pub async fn run(self) -> Blocked {
-        self.inner.live.run().await
+        let Inner { live, index, .. } = &*self.inner;
+        let behind = index.run(live);
+        tokio::pin!(behind);
+        let blocked = tokio::select! {
+            blocked = live.run() => blocked,
+            never = &mut behind => match never {},
+        };
+        // What the views hold is still indexed; then there is nothing left to do.
+        let mut holds = index.holds();
+        let all = self.sequence();
+        tokio::select! {
+            _ = holds.wait_for(|at| *at >= all) => {}
+            never = behind => match never {},
+        }
+        blocked
+    }
+
+    /// Why the store was put aside when it was opened, if it was.
+    #[must_use]
+    pub fn rebuilt(&self) -> Option<&str> {
+        self.inner.rebuilt.as_deref()
+    }
+
+    /// Up to where the timelines and lists of the past are complete.
+    #[must_use]
+    pub fn indexed(&self) -> Sequence {
+        *self.inner.index.holds().borrow()
+    }
+
+    /// Where a restart would begin to fold: the newest checkpoint that is durable.
+    ///
+    /// # Errors
+    /// When the index cannot be read; it is rebuilt then.
+    pub fn checkpointed(&self) -> Result<Sequence, QueryError> {
+        let index = &self.inner.index;
+        checkpoint::newest(&*index.store()).map_err(|damaged| index.report(&damaged))
+    }
+
+    /// The timeline of these streams before `before`, newest first. A page may be a little longer
+    /// than `count`, so that it holds whole records.
+    ///
+    /// # Errors
+    /// When the index cannot be read; it is rebuilt then.
+    pub async fn timeline(
+        &self,
+        streams: &[StreamId],
+        before: Option<Sequence>,
+        count: usize,
+    ) -> Result<Page<Entry>, QueryError> {
+        let (streams, before) = (streams.to_vec(), before.unwrap_or(Sequence(u64::MAX)));
+        let count = count.clamp(1, PAGE_MAX);
+        self.look(move |look| look.timeline(&streams, before, count)).await
+    }
+
+    /// The timeline of everything after `after`, oldest first.
+    ///
+    /// # Errors
+    /// When the index cannot be read; it is rebuilt then.
+    pub async fn timeline_all(
+        &self,
+        after: Sequence,
+        count: usize,
+    ) -> Result<Page<Entry>, QueryError> {
+        let count = count.clamp(1, PAGE_MAX);
+        self.look(move |look| look.timeline_all(after, count)).await
+    }
+
+    /// Operations, under way and ended, that began before `before`; newest first.
+    ///
+    /// # Errors
+    /// When the index cannot be read; it is rebuilt then.
+    pub async fn operations(
+        &self,
+        filter: OperationFilter,
+        before: Option<Sequence>,
+        count: usize,
+    ) -> Result<Page<OperationView>, QueryError> {
+        let (before, count) = (before.unwrap_or(Sequence(u64::MAX)), count.clamp(1, PAGE_MAX));
+        self.look(move |look| look.operations(&|view| filter.wants(view), before, count)).await
+    }
+
+    /// Who held a name, oldest first: how to find what is deleted or has another name now.
+    ///
+    /// # Errors
+    /// When the index cannot be read; it is rebuilt then.
+    pub async fn holders(
+        &self,
+        kind: NameKind,
+        scope: impl Into<Uuid>,
+        name: &str,
+    ) -> Result<Vec<Tenure>, QueryError> {
+        let (scope, name) = (scope.into(), name.to_owned());
+        self.look(move |look| look.holders(kind, scope, &name)).await
+    }
+
+    /// Asks the index, once it holds what the views hold now, or after a moment anyway.
+    async fn look<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Look) -> Result<T, Damaged> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let index = &self.inner.index;
+        let (mut holds, wanted) = (index.holds(), self.sequence());
+        let caught_up = holds.wait_for(|at| *at >= wanted);
+        // Too late is fine: the page says up to where it is complete.
+        drop(tokio::time::timeout(INDEX_WAIT, caught_up).await);
+        let at = *index.holds().borrow();
+        let look = Look { pending: index.pending(), store: index.store(), at };
+        let answer = index::blocking(move || ask(&look)).await;
+        answer.map_err(|damaged| index.report(&damaged))
     }
 
     /// The world as it is now: a snapshot that costs nothing and holds nobody up.
@@ -170,7 +310,8 @@ impl Views {
     /// # Errors
     /// When the log cannot be read.
     pub async fn sequence_at(&self, time: DateTime<Utc>) -> Result<Sequence, QueryError> {
-        past::sequence_at(self.live().log(), Sequence(0), self.sequence(), time).await
+        let mark = self.look(move |look| look.mark(time)).await?;
+        past::sequence_at(self.live().log(), mark, self.sequence(), time).await
     }
 
     /// Folds the log from its beginning, checks the chains of all streams, and compares the outcome
@@ -190,7 +331,12 @@ impl Views {
         if now.sequence() < sequence {
             return Err(QueryError::Future { asked: sequence, head: now.sequence() });
         }
-        let nearest = self.inner.remembered.nearest(sequence).unwrap_or_default();
+        let remembered = self.inner.remembered.nearest(sequence).unwrap_or_default();
+        let store = self.inner.index.store();
+        let since = remembered.sequence();
+        let newer = index::blocking(move || checkpoint::newer(&*store, since, sequence)).await;
+        let newer = newer.map_err(|damaged| self.inner.index.report(&damaged))?;
+        let nearest = newer.unwrap_or(remembered);
         let state = past::fold_to(self.live().log(), nearest, sequence).await?;
         self.inner.remembered.keep(state.clone());
         Ok(state)
@@ -199,4 +345,38 @@ impl Views {
     pub(crate) fn live(&self) -> &Live {
         &self.inner.live
     }
+}
+
+/// The newest checkpoint, if the store is of this log.
+async fn warm(
+    shelf: &Shelf,
+    log: &Arc<dyn EventLog>,
+    head: Sequence,
+) -> Result<Result<State, Damaged>, ReadError> {
+    let store = shelf.store();
+    let read = index::blocking(move || {
+        let position = index::position(&*store)?;
+        Ok((position, checkpoint::read(&*store, Sequence(u64::MAX - 1))?.unwrap_or_default()))
+    });
+    let (position, state) = match read.await {
+        Ok(read) => read,
+        Err(damaged) => return Ok(Err(damaged)),
+    };
+    for (sequence, digest) in
+        [(position.sequence, position.digest), (state.sequence(), state.digest)]
+    {
+        if sequence == Sequence(0) {
+            continue;
+        }
+        if sequence > head {
+            let why = format!("it knows of record {sequence}, and the log ends at {head}");
+            return Ok(Err(Damaged(why)));
+        }
+        let stored = log.read(sequence, 1).await?;
+        let found = stored.first().map(|stored| Digest::of(&stored.payload));
+        if found != digest {
+            return Ok(Err(Damaged(format!("record {sequence} of the log is another one"))));
+        }
+    }
+    Ok(Ok(state))
 }

@@ -71,22 +71,22 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         self.rows.is_empty()
     }
 
-    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> {
-        self.rows.keys()
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + Clone {
+        self.rows.iter().map(|(key, _)| key)
     }
 
-    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
-        self.rows.values().map(|row| &**row)
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + Clone {
+        self.rows.iter().map(|(_, row)| &**row)
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone {
         self.rows.iter().map(|(key, row)| (key, &**row))
     }
 
     pub fn range<Q: Ord + ?Sized>(
         &self,
         keys: impl RangeBounds<Q>,
-    ) -> impl DoubleEndedIterator<Item = (&K, &V)>
+    ) -> impl DoubleEndedIterator<Item = (&K, &V)> + Clone
     where
         K: Borrow<Q>,
     {

@@ -1,0 +1,289 @@
+//! What the samples are made of.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use stapes_core::{
+    event::Event,
+    ids::{
+        Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId,
+        ProjectId, SnapshotId, VolumeId,
+    },
+    instance::{self, Step},
+    name::{self, Name, NameKind},
+    operation::{self, Class, Gain, Resource, ResourceKind, Verb},
+    port::{
+        guest::ExitCause,
+        image::{ImageFacts, ImageKind},
+    },
+    spec::{
+        CpuLimit, DiskSource, DiskSpec, GuestSpec, IdMap, Incarnation, Ipv4Plan, Ipv6Plan, Limits,
+        MacAddress, NetworkSpec, NicSpec, Reservation, RootSource, Security,
+    },
+};
+use uuid::Uuid;
+
+pub(super) const VERBS: [Verb; 26] = [
+    Verb::CreateInstance,
+    Verb::StartInstance,
+    Verb::StopInstance,
+    Verb::RestartInstance,
+    Verb::FreezeInstance,
+    Verb::UnfreezeInstance,
+    Verb::UpdateInstance,
+    Verb::RenameInstance,
+    Verb::RebuildInstance,
+    Verb::DeleteInstance,
+    Verb::CreateSnapshot,
+    Verb::DeleteSnapshot,
+    Verb::RenameSnapshot,
+    Verb::UpdateSnapshot,
+    Verb::RestoreSnapshot,
+    Verb::Exec,
+    Verb::Console,
+    Verb::ImportImage,
+    Verb::DeleteImage,
+    Verb::CreatePool,
+    Verb::DeletePool,
+    Verb::CreateNetwork,
+    Verb::UpdateNetwork,
+    Verb::DeleteNetwork,
+    Verb::CreateVolume,
+    Verb::DeleteVolume,
+];
+
+pub(super) const NAME_KINDS: [NameKind; 9] = [
+    NameKind::Project,
+    NameKind::Profile,
+    NameKind::Network,
+    NameKind::Pool,
+    NameKind::Volume,
+    NameKind::Instance,
+    NameKind::ImageAlias,
+    NameKind::Address,
+    NameKind::IdMap,
+];
+
+pub(super) const fn causes() -> [ExitCause; 8] {
+    [
+        ExitCause::GuestShutdown,
+        ExitCause::GuestReboot,
+        ExitCause::Forced,
+        ExitCause::OutOfMemory,
+        ExitCause::Status(3),
+        ExitCause::Signal(9),
+        ExitCause::HostReboot,
+        ExitCause::Lost,
+    ]
+}
+
+pub(super) fn steps() -> Vec<Step> {
+    let (name, snapshot) = (text("s"), SnapshotId(id(6)));
+    let copied = RootSource::Volume {
+        volume: VolumeId(id(10)),
+        snapshot: Some(snapshot),
+        image: Some(fingerprint()),
+    };
+    vec![
+        Step::CreateRoot { source: RootSource::Image(fingerprint()) },
+        Step::CreateRoot { source: copied },
+        Step::ReplaceRoot { source: RootSource::Empty },
+        Step::Start,
+        Step::Stop { force: true, timeout: seconds(0) },
+        Step::Freeze,
+        Step::Unfreeze,
+        Step::ApplyLimits,
+        Step::ApplyReservations,
+        Step::TakeSnapshot { name: name.clone(), snapshot, expires_at: Some(time()) },
+        Step::DeleteSnapshot { name: name.clone(), snapshot },
+        Step::RestoreSnapshot { name, snapshot },
+        Step::Delete,
+    ]
+}
+
+pub(super) fn gains() -> [Gain; 3] {
+    let image = Gain::Image { fingerprint: fingerprint(), size_bytes: 1 << 20 };
+    [Gain::Nothing, Gain::Exit { status: 3 }, image]
+}
+
+pub(super) fn gained(gain: Gain) -> Event {
+    operation::Event::Succeeded { gain }.into()
+}
+
+pub(super) fn requested(steps: Vec<Step>) -> instance::Event {
+    let (verb, operation) = (Verb::StartInstance, OperationId(id(4)));
+    instance::Event::Requested { verb, operation, generation: Generation(7), steps }
+}
+
+pub(super) fn stopped(cause: ExitCause) -> instance::Event {
+    instance::Event::Stopped { cause, at: time() }
+}
+
+pub(super) fn accepted(verb: Verb) -> operation::Event {
+    let kinds = [
+        ResourceKind::Instance,
+        ResourceKind::Snapshot,
+        ResourceKind::Image,
+        ResourceKind::Pool,
+        ResourceKind::Network,
+        ResourceKind::Volume,
+    ];
+    let session = matches!(verb, Verb::Exec | Verb::Console);
+    operation::Event::Accepted {
+        operation: OperationId(id(4)),
+        verb,
+        class: if session { Class::Websocket } else { Class::Task },
+        project: ProjectId(id(3)),
+        resources: kinds.map(|kind| Resource { kind, name: text("web") }).into(),
+        command: if session { vec![text("ls"), text("-l")] } else { Vec::new() },
+    }
+}
+
+pub(super) fn reserved(kind: NameKind) -> name::Event {
+    let name = Name::new(kind, id(8), "web");
+    name::Event::Reserved { name, holder: id(9), description: text("d") }
+}
+
+pub(super) fn created() -> instance::Created {
+    let snapshot = instance::Snapshot {
+        id: SnapshotId(id(6)),
+        created_at: time(),
+        expires_at: Some(time()),
+        config: config(),
+        devices: [(text("root"), config())].into(),
+        profiles: vec![text("default")],
+        ephemeral: false,
+        image: Some(fingerprint()),
+        last_started_at: Some(time()),
+    };
+    instance::Created {
+        name: text("web"),
+        project: ProjectId(id(3)),
+        node: NodeId(id(1)),
+        kind: ImageKind::Container,
+        architecture: text("x86_64"),
+        ephemeral: true,
+        description: text("d"),
+        config: config(),
+        devices: [(text("root"), config())].into(),
+        profiles: vec![text("default")],
+        image: Some(fingerprint()),
+        pool: PoolId(id(5)),
+        idmap: IdMap { base: 1_000_000, size: 65_536 },
+        leases: [(text("eth0"), lease())].into(),
+        snapshots: [(text("s"), snapshot)].into(),
+    }
+}
+
+pub(super) fn lease() -> instance::Lease {
+    let ipv4 = Some([10, 0, 0, 2].into());
+    instance::Lease { network: NetworkId(id(8)), mac: mac(), ipv4 }
+}
+
+pub(super) fn facts() -> ImageFacts {
+    ImageFacts {
+        fingerprint: fingerprint(),
+        size_bytes: 1 << 20,
+        kind: ImageKind::VirtualMachine,
+        architecture: text("x86_64"),
+        created_at: time(),
+        expires_at: None,
+        properties: config(),
+        split: true,
+        filename: text("image.tar.xz"),
+    }
+}
+
+pub(super) fn guest() -> GuestSpec {
+    let (pool, volume) = (PoolId(id(5)), VolumeId(id(10)));
+    let disk = |source| DiskSpec { name: text("d"), source, path: "/mnt".into(), read_only: true };
+    GuestSpec {
+        instance: InstanceId(id(9)),
+        incarnation: incarnation(),
+        operation: Some(OperationId(id(4))),
+        hostname: text("web"),
+        pool,
+        image: Some(fingerprint()),
+        idmap: IdMap { base: 1_000_000, size: 65_536 },
+        limits: limits(),
+        security: Security { privileged: false, nesting: true },
+        environment: config(),
+        nics: vec![nic()],
+        disks: vec![
+            disk(DiskSource::Host("/srv".into())),
+            disk(DiskSource::Volume { pool, volume }),
+        ],
+    }
+}
+
+pub(super) const fn incarnation() -> Incarnation {
+    Incarnation { epoch: Epoch(2), generation: Generation(7) }
+}
+
+pub(super) const fn limits() -> Limits {
+    Limits {
+        memory_bytes: Some(1 << 30),
+        cpu: Some(CpuLimit { quota_us: 50_000, period_us: 100_000 }),
+        processes: Some(100),
+        disk_bytes: Some(1 << 34),
+    }
+}
+
+pub(super) fn nic() -> NicSpec {
+    NicSpec {
+        name: text("eth0"),
+        host_name: text("veth0"),
+        network: NetworkId(id(8)),
+        bridge: text("br0"),
+        mac: mac(),
+        ipv4: Some([10, 0, 0, 2].into()),
+        ipv6: Some(std::net::Ipv6Addr::LOCALHOST),
+    }
+}
+
+pub(super) fn reservation() -> Reservation {
+    Reservation { instance: InstanceId(id(9)), hostname: text("web"), nic: nic() }
+}
+
+pub(super) fn network_spec() -> NetworkSpec {
+    NetworkSpec {
+        network: NetworkId(id(8)),
+        bridge: text("br0"),
+        ipv4: Some(Ipv4Plan { gateway: [10, 0, 0, 1].into(), prefix: 24, nat: true, dhcp: true }),
+        ipv6: Some(Ipv6Plan { gateway: std::net::Ipv6Addr::LOCALHOST, prefix: 64, nat: false }),
+        dns_domain: text("stapes"),
+        dns_upstream: vec![std::net::IpAddr::from([9, 9, 9, 9])],
+    }
+}
+
+pub(super) const fn id(number: u128) -> Uuid {
+    Uuid::from_u128(number)
+}
+
+pub(super) const fn mac() -> MacAddress {
+    MacAddress([0x10, 0x66, 0x6a, 0, 0, 1])
+}
+
+pub(super) const fn seconds(count: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(count)
+}
+
+pub(super) fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+pub(super) fn time() -> DateTime<chrono::Utc> {
+    DateTime::from_timestamp(1_700_000_000, 123_456_000).expect("it is a time")
+}
+
+pub(super) fn fingerprint() -> Fingerprint {
+    Fingerprint::new("ab".repeat(32)).expect("it is one")
+}
+
+pub(super) fn config() -> BTreeMap<String, String> {
+    [(text("user.a"), text("1"))].into()
+}
+
+pub(super) fn changes() -> BTreeMap<String, Option<String>> {
+    [(text("user.a"), Some(text("1"))), (text("user.b"), None)].into()
+}

@@ -1,0 +1,204 @@
+//! How quickly the log becomes views: `cargo run --release --example fold_bench [INSTANCES]`.
+//!
+//! Made up: each instance is created, gets its root volume, starts, is reconfigured and stops.
+
+use std::{
+    io::Write,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stapes_core::{
+    event::Event,
+    ids::{CommitId, Epoch, InstanceId, NodeId, OperationId, PoolId, Revision, Sequence, StreamId},
+    instance,
+    port::{
+        guest::ExitCause,
+        image::ImageKind,
+        log::{Commit, EventLog, Expected, MemoryLog, Part},
+    },
+    project::Project,
+    record::{Actor, Body, Digest, Protocol, Record, Recorded},
+    spec::IdMap,
+    world::World,
+};
+use stapes_projections::{Options, Views};
+use uuid::Uuid;
+
+const EVENTS_EACH: usize = 5;
+/// Records of one commit.
+const AT_ONCE: usize = 500;
+const FOREVER: Duration = Duration::from_secs(600);
+
+struct Writer {
+    log: Arc<MemoryLog>,
+    parts: Vec<Part>,
+    commits: u64,
+    start: DateTime<Utc>,
+}
+
+impl Writer {
+    async fn record(
+        &mut self,
+        stream: StreamId,
+        tail: &mut (Revision, Option<Digest>),
+        event: Event,
+    ) {
+        let record = Record {
+            id: Uuid::from_u128(u128::from(self.commits)),
+            time: self.start + TimeDelta::milliseconds(self.commits.cast_signed()),
+            actor: Actor { protocol: Protocol::Unix, name: "ann".to_owned() },
+            operation: OperationId(stream.id),
+            caused_by: None,
+            reason: None,
+            epoch: Epoch(0),
+            prev: tail.1,
+            body: Body::Events(vec![event]),
+        };
+        let payload = record.encode();
+        let expected = Expected::Exact(tail.0);
+        *tail = (tail.0.next(), Some(Digest::of(&payload)));
+        self.parts.push(Part { stream, expected, payload });
+        if self.parts.len() == AT_ONCE {
+            self.commit().await;
+        }
+    }
+
+    async fn commit(&mut self) {
+        self.commits += 1;
+        let id = CommitId(Uuid::from_u128(u128::from(self.commits)));
+        let parts = std::mem::take(&mut self.parts);
+        if !parts.is_empty() {
+            self.log.append(Commit { id, parts }).await.expect("memory takes it");
+        }
+    }
+}
+
+fn event(number: usize, step: usize, at: DateTime<Utc>) -> Event {
+    let limit = |value: &str| ("limits.memory".to_owned(), value.to_owned());
+    let event = match step {
+        0 => instance::Event::Created(Box::new(instance::Created {
+            name: format!("instance-{number}"),
+            project: Project::default_id(),
+            node: NodeId(Uuid::nil()),
+            kind: ImageKind::Container,
+            architecture: "x86_64".to_owned(),
+            ephemeral: false,
+            description: String::new(),
+            config: [limit("2GiB"), ("user.number".to_owned(), number.to_string())].into(),
+            devices: Default::default(),
+            profiles: vec!["default".to_owned()],
+            image: None,
+            pool: PoolId(Uuid::nil()),
+            idmap: IdMap { base: 1_000_000, size: 65_536 },
+            leases: Default::default(),
+            snapshots: Default::default(),
+        })),
+        1 => instance::Event::RootCreated,
+        2 => instance::Event::Started { pid: 4711, at, guest: Default::default() },
+        3 => instance::Event::Reconfigured(Box::new(instance::Reconfigured {
+            config: [("limits.memory".to_owned(), Some("4GiB".to_owned()))].into(),
+            ..Default::default()
+        })),
+        _ => instance::Event::Stopped { cause: ExitCause::GuestShutdown, at },
+    };
+    event.into()
+}
+
+async fn write(instances: usize) -> Arc<MemoryLog> {
+    let (log, start) = (Arc::new(MemoryLog::default()), Utc::now());
+    let mut writer = Writer { log: log.clone(), parts: Vec::new(), commits: 0, start };
+    let mut tails = vec![(Revision(0), None); instances];
+    for step in 0..EVENTS_EACH {
+        for (number, tail) in tails.iter_mut().enumerate() {
+            let id = InstanceId::derive(&[&number.to_string()]);
+            writer.record(id.stream(), tail, event(number, step, start)).await;
+        }
+    }
+    writer.commit().await;
+    log
+}
+
+fn tell(what: &str, count: u64, begun: Instant) {
+    let elapsed = begun.elapsed();
+    let rate = count as f64 / elapsed.as_secs_f64();
+    say(&format!("{what}: {:.3} s, {rate:.0}/s", elapsed.as_secs_f64()));
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("standard output is there");
+}
+
+/// One thread, nothing but the fold.
+async fn fold_alone(log: &MemoryLog) -> World {
+    let stored = log.read(Sequence(1), usize::MAX).await.expect("memory is there");
+    let count = stored.len() as u64;
+    let begun = Instant::now();
+    for stored in &stored {
+        std::hint::black_box(Record::decode(&stored.payload).expect("it was encoded"));
+    }
+    tell("decode, one thread", count, begun);
+    let begun = Instant::now();
+    let recorded: Vec<_> = stored.iter().map(|it| Recorded::read(it).expect("encoded")).collect();
+    tell("decode and digest, kept", count, begun);
+    let mut world = World::default();
+    let begun = Instant::now();
+    recorded.iter().for_each(|recorded| world.apply(recorded).expect("it is whole"));
+    tell("apply alone", count, begun);
+    drop(recorded);
+    let mut world = World::default();
+    let begun = Instant::now();
+    for stored in &stored {
+        world.apply(&Recorded::read(stored).expect("encoded")).expect("it is whole");
+    }
+    tell("decode, digest and apply, one thread", count, begun);
+    let begun = Instant::now();
+    drop(std::hint::black_box(world.clone()));
+    tell("copy of the world", 1, begun);
+    world
+}
+
+async fn views(log: &Arc<MemoryLog>, directory: Option<&Path>, head: Sequence) {
+    let kind = if directory.is_some() { "sled" } else { "memory" };
+    let begun = Instant::now();
+    let views = Views::open(directory, log.clone(), Options::default()).await.expect("it opens");
+    let warm = views.sequence();
+    let task = tokio::spawn(views.clone().run());
+    views.wait_for(head, FOREVER).await.expect("it gets there");
+    tell(&format!("views live ({kind}, from {warm})"), head.0, begun);
+    while views.indexed() < head {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tell(&format!("index complete ({kind})"), head.0, begun);
+    let mut worst = Duration::ZERO;
+    for number in 0..10_000 {
+        let id = InstanceId::derive(&[&number.to_string()]);
+        let begun = Instant::now();
+        std::hint::black_box(views.read(|world| world.instances.get(&id).cloned()));
+        worst = worst.max(begun.elapsed());
+    }
+    let id = InstanceId::derive(&["7"]).stream();
+    let begun = Instant::now();
+    let page = views.timeline(&[id], None, 100).await.expect("it is indexed");
+    tell(&format!("timeline of {} entries", page.rows.len()), 1, begun);
+    let count = views.world().instances.len();
+    say(&format!("worst look at one of {count} instances: {worst:?}"));
+    task.abort();
+    let _ = task.await;
+}
+
+#[tokio::main]
+async fn main() {
+    let instances = std::env::args().nth(1).and_then(|it| it.parse().ok()).unwrap_or(200_000);
+    let begun = Instant::now();
+    let log = write(instances).await;
+    let head = log.head().await.expect("memory is there");
+    tell("written", head.0, begun);
+    drop(fold_alone(&log).await);
+    views(&log, None, head).await;
+    let directory = tempfile::tempdir().expect("there is room");
+    views(&log, Some(directory.path()), head).await;
+    views(&log, Some(directory.path()), head).await;
+}
