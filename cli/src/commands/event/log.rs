@@ -144,10 +144,13 @@ fn print(session: &Session, args: &LogQueryArgs, records: &[Record]) -> Result<(
 /// What one operation did stands together, below who asked for it and why.
 fn grouped(session: &Session, records: &[Record]) -> Result<()> {
     let ids = prefixes(records);
+    let asked = first_of_each(records);
     let mut before = None;
-    for record in records {
+    for record in records.iter().filter(|record| !is_bookkeeping(record)) {
         if before != Some(&record.operation) || record.operation.is_empty() {
-            session.printer.line(&heading(record, &ids))?;
+            session
+                .printer
+                .line(&heading(asked.get(&record.operation).unwrap_or(&record), &ids))?;
         }
         before = Some(&record.operation);
         let line = format!(
@@ -161,6 +164,23 @@ fn grouped(session: &Session, records: &[Record]) -> Result<()> {
         session.printer.line(line.trim_end())?;
     }
     Ok(())
+}
+
+/// Names are reserved and operations kept for each thing done: `--flat` shows them.
+fn is_bookkeeping(record: &Record) -> bool {
+    record.resource.starts_with("name/") || record.kind == "operation.accepted"
+}
+
+/// The oldest record of each operation: whoever asked wrote that, nodes wrote those after it.
+fn first_of_each(records: &[Record]) -> BTreeMap<&String, &Record> {
+    let mut first: BTreeMap<&String, &Record> = BTreeMap::new();
+    for record in records {
+        let kept = first.entry(&record.operation).or_insert(record);
+        if record.sequence < kept.sequence {
+            *kept = record;
+        }
+    }
+    first
 }
 
 fn heading(record: &Record, ids: &BTreeMap<String, String>) -> String {
