@@ -226,6 +226,7 @@ impl Control {
             let claim = Claimed { flight: &self.0.flight, claim };
             match self.append(commit).await {
                 Ok(sequence) => {
+                    tracing::debug!(%sequence, operation = %answer.operation, "appended");
                     self.hold(sequence).await?;
                     drop(claim);
                     let Answer { operation, pending, resources } = answer;
@@ -315,8 +316,9 @@ impl Control {
         }
     }
 
-    /// After losing a race: until the world holds what won it.
-    async fn catch_up(&self) -> Result<(), SubmitError> {
+    /// Until the world holds all that is in the log now: what won a race, or what a node that reads
+    /// the log itself has seen already.
+    pub(crate) async fn catch_up(&self) -> Result<(), SubmitError> {
         let head =
             self.0.log.head().await.map_err(|error| SubmitError::Unavailable(chain(&error)))?;
         self.hold(head).await

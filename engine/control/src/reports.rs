@@ -53,7 +53,12 @@ impl NodeReports {
             reason: None,
             caused_by: context.task.map(Into::into),
         };
-        match self.control.submit_in(command, context).await {
+        // The node may be ahead: a report must not be judged by a world without its task.
+        let submitted = match self.control.catch_up().await {
+            Ok(()) => self.control.submit_in(command, context).await,
+            Err(error) => Err(error),
+        };
+        match submitted {
             Ok(_) => Ok(()),
             Err(SubmitError::Rejected(rejection)) => {
                 Err(ReportError::Refused(rejection.to_string()))

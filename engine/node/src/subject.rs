@@ -72,6 +72,7 @@ impl Worker {
                 }
             }
             Verdict::Perform => {
+                tracing::debug!(task = %task.id, %sequence, subject = ?self.subject, "performing");
                 let Some(outcome) = self.perform(task, waiting).await else { return };
                 let performed =
                     Performed { incarnation: task.incarnation, outcome: outcome.clone(), sequence };
