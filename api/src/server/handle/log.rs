@@ -123,11 +123,12 @@ fn lines(
     let ends = move |followed: &Result<Followed, _>| {
         matches!(followed, Ok(Followed::CaughtUp(_)) if !follow) || followed.is_err()
     };
-    // The line that ends the stream is still told.
-    let upto = following.scan(false, move |over, followed| {
-        let item = (!*over).then_some(followed);
-        *over = *over || item.as_ref().is_some_and(ends);
-        std::future::ready(item)
+    // What ends the stream is still told; after it the log is not asked for more.
+    let upto = futures::stream::unfold(Some(following), move |following| async move {
+        let mut following = following?;
+        let followed = following.next().await?;
+        let more = (!ends(&followed)).then_some(following);
+        Some((followed, more))
     });
     upto.flat_map(move |followed| {
         futures::stream::iter(match followed {

@@ -154,8 +154,9 @@ pub struct ExecSession {
 pub trait ExecControl: Send + Sync + std::fmt::Debug {
     async fn resize(&self, columns: u16, rows: u16) -> Result<(), DriverError>;
     async fn signal(&self, signal: i32) -> Result<(), DriverError>;
-    /// Its exit status, once; 128 + n when signal n killed it, 126 when it could not be executed,
-    /// 127 when it was not found.
+    /// Its exit status, once; a wait that was dropped before it answered may be repeated.
+    /// 128 + n when signal n killed it, 126 when it could not be executed, 127 when it was not
+    /// found.
     async fn wait(&mut self) -> Result<i32, DriverError>;
 }
 

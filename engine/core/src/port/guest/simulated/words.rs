@@ -222,8 +222,9 @@ impl ExecControl for Control {
     }
 
     async fn wait(&mut self) -> Result<i32, DriverError> {
-        let status = self.status.take();
-        let status = status.ok_or_else(|| DriverError::Refused("waited for already".to_owned()))?;
-        status.await.map_err(|_| DriverError::Failed("the program is lost".to_owned()))
+        let waited = || DriverError::Refused("waited for already".to_owned());
+        let status = self.status.as_mut().ok_or_else(waited)?.await;
+        self.status = None;
+        status.map_err(|_| DriverError::Failed("the program is lost".to_owned()))
     }
 }
