@@ -32,7 +32,7 @@ pub(crate) struct GetArgs {
 pub(crate) struct SetArgs {
     pub(crate) name: String,
     /// KEY=VALUE, several if wanted; or KEY VALUE
-    #[arg(required = true, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "KEY=VALUE")]
     pub(crate) pairs: Vec<String>,
     /// The keys name properties of the thing itself, not of its configuration
     #[arg(long, short = 'p')]

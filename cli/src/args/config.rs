@@ -49,7 +49,7 @@ pub(crate) struct GetArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SetArgs {
-    #[arg(value_name = "[INSTANCE] KEY=VALUE", required = true, allow_hyphen_values = true,
+    #[arg(value_name = "[INSTANCE] KEY=VALUE", required = true,
         add = ArgValueCompleter::new(completion::instances))]
     pub(crate) words: Vec<String>,
     /// The keys name properties of the instance, not of its configuration

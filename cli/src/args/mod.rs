@@ -185,6 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_may_stand_anywhere() {
+        for line in [
+            "stapes config set web limits.memory=2GiB -m swapping",
+            "stapes -m swapping config set web limits.memory=2GiB",
+            "stapes network set br0 ipv4.nat=true -m swapping",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.flags().submit.reason.as_deref(), Some("swapping"), "{line}");
+        }
+    }
+
+    #[test]
     fn incus_users_fingers_are_understood() {
         for line in [
             "stapes launch images:debian/12 web -c limits.memory=2GiB -d root,size=9GiB -p a,b --vm",

@@ -137,7 +137,7 @@ pub(crate) struct RenameArgs {
 pub(crate) struct SetArgs {
     #[command(flatten)]
     pub(crate) volume: VolumeArgs,
-    #[arg(required = true, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "KEY=VALUE")]
     pub(crate) pairs: Vec<String>,
     #[arg(long, short = 'p')]
     pub(crate) property: bool,
