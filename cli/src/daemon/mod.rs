@@ -1,6 +1,6 @@
 //! `stapes daemon`: the composition root. Everything is wired here and nowhere else.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -32,7 +32,11 @@ pub(crate) struct DaemonArgs {
 pub(crate) async fn run(args: DaemonArgs, dir: PathBuf) -> Result<ExitStatus> {
     let filter = EnvFilter::try_new(&args.log_level)
         .map_err(|error| Failure::usage(format!("--log-level {:?}: {error}", args.log_level)))?;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
     match Box::pin(serve::serve(&dir, args.simulated)).await {
         Ok(()) => Ok(ExitStatus::Done),
         Err(error) => Err(failure(&error)),

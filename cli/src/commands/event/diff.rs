@@ -1,3 +1,5 @@
+//! `stapes diff`: how a thing changed between two moments.
+
 use serde_json::Value;
 
 use super::{moment, show::state};

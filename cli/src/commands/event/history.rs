@@ -1,3 +1,5 @@
+//! `stapes history`: the revisions of one thing.
+
 use super::{read, record::Record};
 use crate::{
     args::event::HistoryArgs,

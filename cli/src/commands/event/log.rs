@@ -1,3 +1,5 @@
+//! `stapes log`: what happened, by operation or line by line.
+
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::Local;
@@ -144,13 +146,11 @@ fn print(session: &Session, args: &LogQueryArgs, records: &[Record]) -> Result<(
 /// What one operation did stands together, below who asked for it and why.
 fn grouped(session: &Session, records: &[Record]) -> Result<()> {
     let ids = prefixes(records);
-    let asked = first_of_each(records);
+    let acts = acts(records);
     let mut before = None;
     for record in records.iter().filter(|record| !is_bookkeeping(record)) {
         if before != Some(&record.operation) || record.operation.is_empty() {
-            session
-                .printer
-                .line(&heading(asked.get(&record.operation).unwrap_or(&record), &ids))?;
+            session.printer.line(&heading(&acts[&record.operation], record, &ids))?;
         }
         before = Some(&record.operation);
         let line = format!(
@@ -171,19 +171,42 @@ fn is_bookkeeping(record: &Record) -> bool {
     record.resource.starts_with("name/") || record.kind == "operation.accepted"
 }
 
-/// The oldest record of each operation: whoever asked wrote that, nodes wrote those after it.
-fn first_of_each(records: &[Record]) -> BTreeMap<&String, &Record> {
-    let mut first: BTreeMap<&String, &Record> = BTreeMap::new();
-    for record in records {
-        let kept = first.entry(&record.operation).or_insert(record);
-        if record.sequence < kept.sequence {
-            *kept = record;
-        }
-    }
-    first
+/// What one operation wrote, from the first to the last record that is shown.
+#[derive(Clone, Copy, Debug)]
+struct Act<'a> {
+    /// Whoever asked wrote this, nodes wrote those after it.
+    first: &'a Record,
+    last: &'a Record,
 }
 
-fn heading(record: &Record, ids: &BTreeMap<String, String>) -> String {
+impl Act<'_> {
+    /// From its first word to its last.
+    fn took(&self) -> Option<String> {
+        let took = self.last.time? - self.first.time?;
+        (self.first.sequence != self.last.sequence)
+            .then(|| format!("took {} ms", took.num_milliseconds()))
+    }
+}
+
+fn acts(records: &[Record]) -> BTreeMap<&String, Act<'_>> {
+    let mut acts: BTreeMap<&String, Act<'_>> = BTreeMap::new();
+    for record in records {
+        let act = acts.entry(&record.operation).or_insert(Act { first: record, last: record });
+        if record.sequence < act.first.sequence {
+            act.first = record;
+        }
+        if record.sequence > act.last.sequence {
+            act.last = record;
+        }
+    }
+    acts
+}
+
+fn heading(act: &Act<'_>, record: &Record, ids: &BTreeMap<String, String>) -> String {
+    // What no operation caused stands for itself.
+    let record = if record.operation.is_empty() { record } else { act.first };
+    let took = if record.operation.is_empty() { None } else { act.took() };
+    let took = took.map(|took| format!("  {took}")).unwrap_or_default();
     let when = record.time.map(|time| show(time, Local::now())).unwrap_or_default();
     let reason =
         if record.reason.is_empty() { String::new() } else { format!("  \"{}\"", record.reason) };
@@ -195,7 +218,7 @@ fn heading(record: &Record, ids: &BTreeMap<String, String>) -> String {
             None => "no operation".to_owned(),
         },
     };
-    format!("{BOLD}{what}{BOLD:#}  {who}  {when}{reason}")
+    format!("{BOLD}{what}{BOLD:#}  {who}  {when}{took}{reason}")
 }
 
 /// The shortest beginnings that tell these operations apart.

@@ -1,3 +1,5 @@
+//! `stapes replay`: state rebuilt from the log and compared with what is served.
+
 use serde_json::json;
 use stapes_api::client::Method;
 

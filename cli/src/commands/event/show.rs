@@ -1,3 +1,5 @@
+//! `stapes show`: what a thing is, or was at a moment.
+
 use serde_json::Value;
 use stapes_api::client::escape;
 

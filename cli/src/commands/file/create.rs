@@ -1,3 +1,5 @@
+//! `stapes file create`
+
 use super::remote::{Kind, RemotePath, put};
 use crate::{
     args::file::CreateArgs,

@@ -1,3 +1,5 @@
+//! `stapes file delete`
+
 use stapes_api::client::Method;
 
 use super::remote::RemotePath;

@@ -1,3 +1,5 @@
+//! `stapes file edit`
+
 use super::remote::{Kind, RemotePath, get, put};
 use crate::{
     args::file::{EditArgs, OwnerArgs},

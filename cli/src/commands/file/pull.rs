@@ -1,3 +1,5 @@
+//! `stapes file pull`: from an instance to here.
+
 use std::{
     fs, io,
     io::Write as _,

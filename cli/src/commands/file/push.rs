@@ -1,3 +1,5 @@
+//! `stapes file push`: from here into an instance.
+
 use std::{
     fs,
     io::{self, Read as _},

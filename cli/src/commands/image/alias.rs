@@ -1,3 +1,5 @@
+//! `stapes image alias …`
+
 use serde_json::{Value, json};
 use stapes_api::{
     client::{Method, escape},

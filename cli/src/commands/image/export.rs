@@ -1,3 +1,5 @@
+//! `stapes image export`
+
 use std::path::{Path, PathBuf};
 
 use super::resolve;

@@ -1,3 +1,5 @@
+//! `stapes image import`: from files, a directory or a URL.
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! `stapes image info` and `show`
+
 use serde_json::json;
 
 use super::{list::read, resolve};

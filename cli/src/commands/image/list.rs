@@ -1,3 +1,5 @@
+//! `stapes image list`
+
 use serde_json::Value;
 use stapes_api::wire::{Time, image::Image};
 

@@ -1,3 +1,5 @@
+//! `stapes copy`
+
 use stapes_api::{
     client::{Method, escape},
     wire::instance::{Instance, InstancePut, InstanceSource, InstancesPost},

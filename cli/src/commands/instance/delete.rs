@@ -1,3 +1,5 @@
+//! `stapes delete`
+
 use stapes_api::{
     client::escape,
     wire::{StatusCode, instance::Instance, instance_state::InstanceStatePut},

@@ -1,3 +1,5 @@
+//! `stapes info`: all there is to say about one instance, or the server.
+
 use std::fmt::Write as _;
 
 use stapes_api::{

@@ -1,3 +1,5 @@
+//! `stapes launch`: create, start, and tell where it can be reached.
+
 use stapes_api::{client::escape, wire::instance_state::InstanceState};
 
 use super::{columns, create::create};

@@ -1,3 +1,5 @@
+//! `stapes list`
+
 use serde_json::Value;
 use stapes_api::{client::escape, wire::instance::InstanceFull};
 

@@ -1,3 +1,5 @@
+//! `stapes publish`: an instance becomes an image.
+
 use serde_json::{Value, json};
 use stapes_api::{
     client::Method,

@@ -1,3 +1,5 @@
+//! `stapes rebuild`: a new root for an instance.
+
 use stapes_api::{
     client::Method,
     wire::{

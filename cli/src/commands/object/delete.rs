@@ -1,3 +1,5 @@
+//! Deletes any object.
+
 use stapes_api::client::Method;
 
 use super::Object;

@@ -1,3 +1,5 @@
+//! Edits any object in the user's editor, or takes YAML from a pipe.
+
 use serde_json::Value;
 
 use super::Object;

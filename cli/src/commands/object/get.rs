@@ -1,3 +1,5 @@
+//! Prints one key of any object.
+
 use serde_json::Value;
 
 use super::Object;

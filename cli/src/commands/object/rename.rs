@@ -1,3 +1,5 @@
+//! Renames any object.
+
 use serde_json::json;
 use stapes_api::client::Method;
 

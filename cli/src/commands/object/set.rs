@@ -1,3 +1,5 @@
+//! Sets and unsets keys of any object.
+
 use serde_json::{Map, Value};
 use stapes_api::wire::ConfigMap;
 

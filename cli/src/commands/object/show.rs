@@ -1,3 +1,5 @@
+//! Prints any object.
+
 use super::Object;
 use crate::{exit::ExitStatus, failure::Result, output::Format, session::Session};
 

@@ -1,3 +1,5 @@
+//! `stapes init`: the first pool, network and profile.
+
 use stapes_api::wire::{ConfigMap, DevicesMap};
 
 use super::preseed::{Part, Preseed, apply, dump};
@@ -35,7 +37,7 @@ pub(crate) async fn run(session: &Session, args: InitArgs) -> Result<ExitStatus>
         }
     }
     apply(session, preseed).await?;
-    session.printer.hint("stapes launch images:debian/12 web");
+    session.printer.hint("stapes image build debian/12 && stapes launch debian/12 web");
     Ok(ExitStatus::Done)
 }
 

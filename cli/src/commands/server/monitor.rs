@@ -1,3 +1,5 @@
+//! `stapes monitor`: the daemon's live events.
+
 use serde_json::Value;
 use stapes_api::wire::event::Event;
 

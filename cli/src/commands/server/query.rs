@@ -1,3 +1,5 @@
+//! `stapes query`: a request as it is.
+
 use serde_json::Value;
 use stapes_api::client::Method;
 

@@ -1,3 +1,5 @@
+//! `stapes shutdown`: the guests first, then the daemon.
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! `stapes version`
+
 use serde_json::json;
 use stapes_api::wire::server::Server;
 

@@ -1,3 +1,5 @@
+//! `stapes waitready`
+
 use std::time::Duration;
 
 use serde_json::Value;

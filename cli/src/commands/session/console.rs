@@ -1,3 +1,5 @@
+//! `stapes console`
+
 use stapes_api::{
     client::escape,
     wire::exec::{Control, InstanceConsolePost},

@@ -1,3 +1,5 @@
+//! `stapes exec` and `shell`
+
 use stapes_api::{
     client::{ExecHandle, ExecSocket},
     wire::exec::{Control, InstanceExecPost},

@@ -1,3 +1,5 @@
+//! `stapes snapshot create`
+
 use serde_json::json;
 use stapes_api::client::Method;
 

@@ -1,3 +1,5 @@
+//! `stapes snapshot delete`
+
 use crate::{
     args::snapshot::DeleteArgs,
     commands::object::{Object, delete},

@@ -1,3 +1,5 @@
+//! `stapes snapshot list`
+
 use serde_json::Value;
 use stapes_api::wire::snapshot::InstanceSnapshot;
 

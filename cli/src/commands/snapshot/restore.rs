@@ -1,3 +1,5 @@
+//! `stapes snapshot restore`
+
 use serde_json::json;
 use stapes_api::client::Method;
 

@@ -1,3 +1,5 @@
+//! Tries addresses.
+
 use super::*;
 
 const PLAN: Ipv4Plan =

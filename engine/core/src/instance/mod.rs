@@ -37,8 +37,6 @@ mod reconfigure;
 mod request;
 mod snapshot;
 mod specify;
-#[cfg(test)]
-mod tests;
 
 pub use create::{Create, Source, create};
 pub use observe::{observe_adopted, observe_exit, report};

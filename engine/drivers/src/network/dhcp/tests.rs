@@ -1,3 +1,5 @@
+//! Tries DHCP: messages in, messages out.
+
 use stapes_core::port::network::laws::Example;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tries DNS: questions in, answers out.
+
 use stapes_core::{port::network::laws::Example, spec::Ipv6Plan};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tries the text of the rules.
+
 use stapes_core::{
     ids::InstanceId,
     port::network::laws::Example,
