@@ -13,8 +13,8 @@ usage: scenarios/quickstart.sh [--keep [DIR]]
   --keep [DIR]  leave the daemon and its guests running, in DIR (default: a new directory below /var/lib)
 
 Takes some minutes, most of them for building stapes and a Debian image. Exits with 0 only if all of it
-held. Environment: STAPES_PROFILE (release) is the cargo profile; STAPES_BIN a directory with programs that
-are built already; LEAKS_SHARED=1 compares only what is its own, where others use the machine meanwhile.
+held. Environment: STAPES_PROFILE (release) is the cargo profile; STAPES_BIN the program stapes if
+it is built already; LEAKS_SHARED=1 compares only what is its own, where others use the machine meanwhile.
 TEXT
 }
 
@@ -134,9 +134,10 @@ if [ -z "${STAPES_BIN:-}" ]; then
     say "building stapes ($profile)"
     cargo build --profile "$profile" --locked --bin stapes --bin stapes-shim --bin stapes-unpack
     [ "$profile" != dev ] || profile=debug
-    STAPES_BIN="$(target_directory)/$profile"
+    STAPES_BIN="$(target_directory)/$profile/stapes"
 fi
-export PATH="$STAPES_BIN:$PATH"
+PATH="$(dirname "$(realpath "$STAPES_BIN")"):$PATH"
+export PATH
 
 # ---- 2. A daemon of its own ---------------------------------------------------------------------
 
@@ -208,10 +209,15 @@ proves "exec works in the adopted guest" same "$(stapes exec web -- cat /root/no
 say "the timeline of web"
 timed "log" stapes log web
 proves "the timeline names the snapshot" grep -q snapshot-taken <<<"$(stapes log web)"
-say "what was there before the limit was set"
-timed "show --at" stapes show web --at r4 -f yaml | head -n 12
-timed "replay --verify" stapes replay --verify
-proves "state rebuilt from the log is what is served" stapes replay --verify >/dev/null
+say "web at the moment of its snapshot"
+timed "show --at" stapes show web --at r5 -f yaml >"$dir.after"
+limited() { grep -q limits.memory "$1"; }
+proves "web is shown as it was: without the limit" eval '! limited "$dir.after"'
+stapes show web -f yaml >"$dir.after"
+proves "... and as it is: with the limit" limited "$dir.after"
+timed "replay --verify" stapes replay --verify >"$dir.after"
+cat "$dir.after"
+proves "state rebuilt from the log is what is served" grep -q '^identical: true' "$dir.after"
 
 if [ -n "$keep" ]; then
     ended=yes
