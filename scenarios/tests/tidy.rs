@@ -87,7 +87,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["stapes"]),
     ("clap_complete", &["stapes"]),
     ("comfy-table", &["stapes"]),
-    ("crc32c", &["stapes-log"]),
+    // Both keep files that a disk may spoil.
+    ("crc32c", &["stapes-log", "stapes-projections"]),
     ("crossterm", &["stapes"]),
     ("csv", &["stapes"]),
     ("dhcproto", &["stapes-drivers"]),
@@ -101,6 +102,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("indicatif", &["stapes"]),
     ("landlock", &["stapes-drivers"]),
     ("liblzma", &["stapes-drivers"]),
+    ("lz4_flex", &["stapes-projections"]),
     ("minijinja", &["stapes-drivers"]),
     ("multer", &["stapes-api"]),
     ("nix", &["stapes-drivers", "stapes-shim"]),

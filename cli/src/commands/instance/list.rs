@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus>
     listing.limit(args.limit);
     session.printer.listing(args.format.format, &listing)?;
     if listing.rows.is_empty() && args.filters.is_empty() && args.at.is_none() {
-        session.printer.hint("stapes launch images:debian/12 web    (there is no instance yet)");
+        session.printer.hint("stapes launch debian/12 web    (there is no instance yet)");
     }
     Ok(ExitStatus::Done)
 }
