@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::rejection::Rejection;
+use crate::{port::secret, rejection::Rejection};
 
 mod device;
 mod keys;
@@ -33,6 +33,8 @@ pub enum Scope {
 
 /// Bytes in one value at most.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The same of a value that is sealed: base64, and what sealing adds.
+const SEALED_BYTES_MAX: usize = VALUE_BYTES_MAX / 3 * 4 + 256;
 /// Keys in one configuration at most.
 const KEYS_MAX: usize = 1000;
 
@@ -55,7 +57,8 @@ fn check_key(scope: Scope, key: &str, value: &str) -> Result<(), String> {
     if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("Invalid configuration key: {key:?}"));
     }
-    if value.len() > VALUE_BYTES_MAX {
+    let is_sealed = is_secret(key) && secret::looks_sealed(value);
+    if value.len() > if is_sealed { SEALED_BYTES_MAX } else { VALUE_BYTES_MAX } {
         return Err(format!("Value of {key:?} is longer than {VALUE_BYTES_MAX} bytes"));
     }
     let check =
@@ -63,7 +66,11 @@ fn check_key(scope: Scope, key: &str, value: &str) -> Result<(), String> {
     if value.is_empty() {
         return Ok(());
     }
-    check.check(value).map_err(|why| format!("Invalid value {value:?} for key {key:?}: {why}"))
+    check.check(value).map_err(|why| {
+        // A refusal may be written down somewhere.
+        let value = if is_secret(key) { "(secret)" } else { value };
+        format!("Invalid value {value:?} for key {key:?}: {why}")
+    })
 }
 
 /// Whether a value must never lie on the log in clear.

@@ -8,6 +8,7 @@ pub mod image;
 pub mod log;
 pub mod network;
 pub mod report;
+pub mod secret;
 pub mod storage;
 
 /// Why a driver could not do what it was asked. The world is as it was, or repeating the request
