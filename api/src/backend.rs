@@ -16,7 +16,7 @@ use stapes_core::{
     command::Command,
     ids::{OperationId, Sequence, StreamId, StreamKind},
     operation::{Operation, Resource},
-    port::{guest::Guests, image::Images, network::Networks, storage::Storage},
+    port::{guest::Guests, image::Images, network::Networks, secret::Sealer, storage::Storage},
     record::{Actor, Recorded},
     rejection::Rejection,
     world::World,
@@ -156,6 +156,8 @@ pub struct Drivers {
     pub images: Arc<dyn Images>,
     pub storage: Arc<dyn Storage>,
     pub networks: Arc<dyn Networks>,
+    /// Opens secrets for those who may see them.
+    pub secrets: Arc<dyn Sealer>,
 }
 
 /// What does not change while the daemon runs.

@@ -16,6 +16,7 @@ use stapes_core::{
         log::{EventLog, MemoryLog},
         network::MemoryNetworks,
         report::Unwatched,
+        secret::PretendSealer,
         storage::MemoryStorage,
     },
     profile,
@@ -33,6 +34,7 @@ pub struct Host {
     pub storage: Arc<MemoryStorage>,
     pub networks: Arc<MemoryNetworks>,
     pub images: Arc<MemoryImages>,
+    pub secrets: Arc<PretendSealer>,
     pub log: Arc<dyn EventLog>,
     dir: tempfile::TempDir,
 }
@@ -67,6 +69,7 @@ impl Host {
             storage: Arc::default(),
             networks: Arc::new(MemoryNetworks::new()),
             images: Arc::default(),
+            secrets: Arc::default(),
             log,
             dir: tempfile::tempdir().expect("there is a temporary directory"),
         }
@@ -78,7 +81,7 @@ impl Host {
     /// When it does not start.
     pub async fn start(&mut self) -> Daemon {
         self.guests = Arc::new(self.guests.restarted());
-        let control = Control::new(self.log.clone());
+        let control = Control::sealing(self.log.clone(), self.secrets.clone());
         let node = NodeId::derive(&["pretend"]);
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
         control.found(self.node(node)).await.expect("the installation is founded");
@@ -87,6 +90,7 @@ impl Host {
             storage: self.storage.clone(),
             networks: self.networks.clone(),
             images: self.images.clone(),
+            secrets: self.secrets.clone(),
         };
         let config = ExecutorConfig { node, state_dir: self.dir.path().to_owned() };
         let reports = Arc::new(control.reports_of(node, "pretend"));

@@ -320,7 +320,8 @@ impl From<SubmitError> for Refusal {
             SubmitError::Contended
             | SubmitError::Unavailable(_)
             | SubmitError::Full(_)
-            | SubmitError::Halted(_) => Self::Unavailable(text),
+            | SubmitError::Halted(_)
+            | SubmitError::Secrets(_) => Self::Unavailable(text),
         }
     }
 }

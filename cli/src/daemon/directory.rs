@@ -84,6 +84,11 @@ impl Directory {
         self.0.join("images")
     }
 
+    /// Of secrets. A backup of the log without it is a backup without secrets.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
     pub(crate) fn pools(&self) -> PathBuf {
         self.0.join("pools")
     }

@@ -3,12 +3,13 @@
 use std::{path::PathBuf, sync::Arc};
 
 use stapes_core::port::{
-    DriverError, guest::Guests, image::Images, network::Networks, storage::Storage,
+    DriverError, guest::Guests, image::Images, network::Networks, secret::Sealer, storage::Storage,
 };
 use stapes_drivers::{
     guest::{Containers, ContainersConfig},
     image::{ImageConfig, ImageStore},
     network::{HostNetworks, NetworkConfig},
+    secret::ProjectKeys,
     storage::{HostStorage, StorageConfig},
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct Drivers {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) images: Arc<dyn Images>,
+    pub(crate) secrets: Arc<dyn Sealer>,
     /// The real ones, which are told when the daemon goes.
     pub(crate) host: Option<(Arc<Containers>, Arc<HostNetworks>)>,
 }
@@ -42,6 +44,7 @@ impl Drivers {
             storage: self.storage.clone(),
             networks: self.networks.clone(),
             images: self.images.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Drivers {
             images: self.images.clone(),
             storage: self.storage.clone(),
             networks: self.networks.clone(),
+            secrets: self.secrets.clone(),
         }
     }
 
@@ -65,7 +69,10 @@ impl Drivers {
 
 /// # Errors
 /// Without root, or when a part of stapes is missing.
-pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
+pub(crate) fn drivers(
+    directory: &Directory,
+    secrets: Arc<dyn Sealer>,
+) -> Result<Drivers, HostError> {
     if !is_root() {
         return Err(HostError::NotRoot);
     }
@@ -90,8 +97,17 @@ pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
         storage,
         networks: networks.clone(),
         images,
+        secrets,
         host: Some((guests, networks)),
     })
+}
+
+/// The keys of secrets: apart from the log, so that deleting one erases what it sealed.
+///
+/// # Errors
+/// When they cannot be kept.
+pub(crate) fn secrets(directory: &Directory) -> Result<Arc<dyn Sealer>, HostError> {
+    Ok(Arc::new(ProjectKeys::open(directory.keys())?))
 }
 
 fn is_root() -> bool {

@@ -63,7 +63,8 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
         Arc::new(SegmentLog::open(directory.log(), stapes_log::Options::default())?);
     let node = NodeId(directory.node_id()?);
 
-    let control = Control::new(log.clone());
+    let secrets = host::secrets(&directory)?;
+    let control = Control::sealing(log.clone(), secrets.clone());
     let mut failing = tokio::task::JoinSet::new();
     failing.spawn({
         let control = control.clone();
@@ -72,8 +73,11 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
             "the log cannot be trusted any more".to_owned()
         }
     });
-    let drivers =
-        if is_simulated { simulated::drivers(&directory)? } else { host::drivers(&directory)? };
+    let drivers = if is_simulated {
+        simulated::drivers(&directory, secrets)?
+    } else {
+        host::drivers(&directory, secrets)?
+    };
     let start = identity::start(node);
     let name = start.name.clone();
     let rebooted = control.found(start).await?;

@@ -13,6 +13,7 @@ use stapes_core::{
         guest::SimulatedGuests,
         image::{ImageFacts, ImageKind},
         network::MemoryNetworks,
+        secret::Sealer,
         storage::MemoryStorage,
     },
     profile::Wanted,
@@ -27,7 +28,10 @@ use super::{
 
 /// # Errors
 /// When the image store cannot be made.
-pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
+pub(crate) fn drivers(
+    directory: &Directory,
+    secrets: Arc<dyn Sealer>,
+) -> Result<Drivers, HostError> {
     let mut images = ImageConfig::new(directory.images(), beside("stapes-unpack")?);
     images.owners = Owners::Mine;
     Ok(Drivers {
@@ -35,6 +39,7 @@ pub(crate) fn drivers(directory: &Directory) -> Result<Drivers, HostError> {
         storage: Arc::new(MemoryStorage::default()),
         networks: Arc::new(MemoryNetworks::new()),
         images: Arc::new(ImageStore::new(images)?),
+        secrets,
         host: None,
     })
 }

@@ -13,7 +13,10 @@ use stapes_core::{
     decision::{Answer, Context},
     ids::{CommitId, OperationId, Sequence},
     operation::Resource,
-    port::log::{AppendError, Commit, EventLog, Followed, ReadError},
+    port::{
+        log::{AppendError, Commit, EventLog, Followed, ReadError},
+        secret::Sealer,
+    },
     record::{Actor, Recorded},
     rejection::Rejection,
     world::World,
@@ -24,6 +27,7 @@ use uuid::Uuid;
 use crate::{
     encode,
     flight::{Claim, Flight},
+    seal,
 };
 
 /// Decisions lost to other writers before a command gives up.
@@ -80,6 +84,9 @@ pub enum SubmitError {
     /// The log cannot be trusted any more, so nothing is written to it.
     #[error("writes are stopped: {0}")]
     Halted(String),
+    /// So nothing that holds secrets is written.
+    #[error("secrets cannot be sealed: {0}")]
+    Secrets(String),
 }
 
 /// A cheap handle; clones share everything.
@@ -89,6 +96,7 @@ pub struct Control(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: Arc<dyn EventLog>,
+    sealer: Option<Arc<dyn Sealer>>,
     world: RwLock<World>,
     flight: Mutex<Flight>,
     followed: watch::Sender<Position>,
@@ -103,11 +111,23 @@ struct Position {
 }
 
 impl Control {
-    /// Nothing is decided before [`Control::follow`] has caught up.
+    /// Nothing is decided before [`Control::follow`] has caught up. Secrets stay as they come: for
+    /// logs that hold none.
     #[must_use]
     pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self::with(log, None)
+    }
+
+    /// The same; secrets are sealed before anything is decided.
+    #[must_use]
+    pub fn sealing(log: Arc<dyn EventLog>, sealer: Arc<dyn Sealer>) -> Self {
+        Self::with(log, Some(sealer))
+    }
+
+    fn with(log: Arc<dyn EventLog>, sealer: Option<Arc<dyn Sealer>>) -> Self {
         Self(Arc::new(Shared {
             log,
+            sealer,
             world: RwLock::default(),
             flight: Mutex::default(),
             followed: watch::Sender::new(Position::default()),
@@ -212,12 +232,13 @@ impl Control {
     /// The same under ids that are given.
     pub(crate) async fn submit_in(
         &self,
-        command: Command,
+        mut command: Command,
         context: Context,
     ) -> Result<Accepted, SubmitError> {
         if let Some(answer) = self.answered(context.commit) {
             return Ok(answer);
         }
+        self.seal(&mut command).await?;
         for _ in 0..CONFLICTS_MAX {
             let (claim, commit, answer) = match self.decide_and_claim(&command, &context).await? {
                 Decided::Nothing(accepted) => return Ok(accepted),
@@ -241,6 +262,14 @@ impl Control {
         Err(SubmitError::Contended)
     }
 
+    async fn seal(&self, command: &mut Command) -> Result<(), SubmitError> {
+        let Some(sealer) = &self.0.sealer else { return Ok(()) };
+        self.caught_up().await?;
+        // The world is not held while keys are read.
+        let brought = seal::brought(&self.world(), command)?;
+        brought.map_or(Ok(()), |brought| brought.seal(&**sealer))
+    }
+
     async fn decide_and_claim(
         &self,
         command: &Command,
@@ -251,7 +280,10 @@ impl Control {
             let mut released = {
                 let mut flight = self.flight();
                 let world = self.world();
-                let decision = decide(&world, context, command)?;
+                let mut decision = decide(&world, context, command)?;
+                if let Some(sealer) = &self.0.sealer {
+                    seal::reseal_copies(&**sealer, &mut decision)?;
+                }
                 if decision.is_empty() {
                     let Answer { operation, pending, resources } = decision.answer;
                     let sequence = world.sequence;

@@ -15,6 +15,7 @@ mod encode;
 mod flight;
 mod founding;
 mod reports;
+mod seal;
 
 pub use control::{Accepted, Changes, Control, Request, SubmitError};
 pub use reports::NodeReports;

@@ -39,7 +39,8 @@ pub struct GuestSpec {
     pub idmap: IdMap,
     pub limits: Limits,
     pub security: Security,
-    /// Of the init process and of everything executed later.
+    /// Of the init process and of everything executed later. Values are sealed until the node opens
+    /// them; a sealed value says itself which project's key it needs.
     pub environment: BTreeMap<String, String>,
     pub nics: Vec<NicSpec>,
     pub disks: Vec<DiskSpec>,

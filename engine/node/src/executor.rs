@@ -11,6 +11,7 @@ use stapes_core::{
         log::{EventLog, ReadError},
         network::Networks,
         report::{Progress, ReportError, Reports},
+        secret::Sealer,
         storage::Storage,
     },
     task::Observation,
@@ -28,6 +29,8 @@ pub struct Drivers {
     pub storage: Arc<dyn Storage>,
     pub networks: Arc<dyn Networks>,
     pub images: Arc<dyn Images>,
+    /// Opens what a guest is given of its secrets.
+    pub secrets: Arc<dyn Sealer>,
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use stapes_core::{
     port::{
         DriverError,
         guest::{ExitCause, Stop},
+        secret::{self, SecretError},
     },
     spec::{GuestSpec, Limits, Reservation, RootSource},
     task::{Outcome, Subject, Task, Work},
@@ -115,8 +116,24 @@ async fn start(
     let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
     settled?;
-    let running = drivers.guests.start(spec, &layers?).await?;
+    let running = drivers.guests.start(&opened(executor, spec)?, &layers?).await?;
     Ok(Outcome::Started(running))
+}
+
+/// The spec as the guest is given it. Its secrets lie sealed on the log and in the task; only here,
+/// and in what the guest itself keeps of them, are they in clear.
+fn opened(executor: &Executor, spec: &GuestSpec) -> Result<GuestSpec, DriverError> {
+    let mut spec = spec.clone();
+    for (variable, value) in &mut spec.environment {
+        *value = secret::reveal(&*executor.drivers.secrets, value).map_err(|error| {
+            let message = format!("environment.{variable}: {error}");
+            match error {
+                SecretError::Erased(_) | SecretError::NotSealed => DriverError::Refused(message),
+                SecretError::Failed(_) => DriverError::Failed(message),
+            }
+        })?;
+    }
+    Ok(spec)
 }
 
 /// Takes the interfaces into the address plan, and remembers them for the next start of the daemon.

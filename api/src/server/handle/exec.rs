@@ -9,7 +9,10 @@ use stapes_core::{
     command::Command,
     ids::{InstanceId, OperationId},
     instance::Target,
-    port::guest::ExecSpec,
+    port::{
+        guest::ExecSpec,
+        secret::{self, Sealer},
+    },
     session::End,
 };
 
@@ -49,7 +52,7 @@ pub(in crate::server) async fn post(
     let (instance, environment) = api.look(|world| {
         let it = world.instance(&target.project, &target.name)?;
         let config = it.expanded(world).map(|expanded| expanded.config).unwrap_or_default();
-        Ok::<_, Fault>((it.id, environment(&config, &post)))
+        Ok::<_, Fault>((it.id, environment(&*api.drivers.secrets, &config, &post)))
     })?;
     let spec = ExecSpec {
         command: post.command.clone(),
@@ -102,8 +105,10 @@ const fn terminal(post: &InstanceExecPost) -> (u16, u16) {
     if post.width == 0 || post.height == 0 { TERMINAL } else { (post.width, post.height) }
 }
 
-/// Ours, the instance's (`environment.*`), and the client's: later ones win.
+/// Ours, the instance's (`environment.*`), and the client's: later ones win. A secret that is erased
+/// is no variable any more.
 fn environment(
+    secrets: &dyn Sealer,
     config: &stapes_core::config::Config,
     post: &InstanceExecPost,
 ) -> BTreeMap<String, String> {
@@ -114,7 +119,8 @@ fn environment(
         all.insert("USER".to_owned(), "root".to_owned());
     }
     all.extend(config.iter().filter_map(|(key, value)| {
-        Some((key.strip_prefix("environment.")?.to_owned(), value.clone()))
+        let variable = key.strip_prefix("environment.")?.to_owned();
+        Some((variable, secret::reveal(secrets, value).ok()?))
     }));
     all.extend(post.environment.clone());
     all

@@ -34,12 +34,15 @@ pub(in crate::server) async fn list(State(api): State<Api>, params: Params) -> A
     if params.recursion() == Recursion::Full && lens.is_now() {
         return list_full(&api, &params).await;
     }
+    let secrets = &*api.drivers.secrets;
     lens.look(|world| {
         let projects = projects(world, &wanted, |project| project.id)?;
         let instances = of_projects(world, &projects);
         listed(
             &params,
-            instances.into_iter().map(|it| (url_of(world, it), move || show::instance(world, it))),
+            instances
+                .into_iter()
+                .map(|it| (url_of(world, it), move || show::instance(world, secrets, it))),
         )
     })
 }
@@ -64,12 +67,13 @@ fn url_of(world: &World, it: &Instance) -> String {
 /// With state and snapshots. The look at the guests comes after the filter.
 async fn list_full(api: &Api, params: &Params) -> Answer {
     let (wanted, filter) = (params.projects()?, params.filter()?);
+    let secrets = &*api.drivers.secrets;
     let found: Vec<InstanceId> = api.look(|world| {
         let projects = projects(world, &wanted, |project| project.id)?;
         let instances = of_projects(world, &projects).into_iter();
         let matching = instances.filter(|it| {
             filter.as_ref().is_none_or(|filter| {
-                serde_json::to_value(show::instance(world, it))
+                serde_json::to_value(show::instance(world, secrets, it))
                     .is_ok_and(|value| filter.matches(&value))
             })
         });
@@ -83,13 +87,14 @@ async fn list_full(api: &Api, params: &Params) -> Answer {
 /// `None` when it is gone meanwhile.
 async fn full(api: &Api, id: InstanceId) -> Option<InstanceFull> {
     let look = super::state::look_at(api, id).await;
+    let secrets = &*api.drivers.secrets;
     api.look(|world| {
         let it = world.instances.get(&id)?;
         let snapshots = it.snapshots.iter();
         let snapshots: Vec<_> =
-            snapshots.map(|(name, snapshot)| show::snapshot(it, name, snapshot)).collect();
+            snapshots.map(|(name, snapshot)| show::snapshot(secrets, it, name, snapshot)).collect();
         Some(InstanceFull {
-            instance: show::instance(world, it),
+            instance: show::instance(world, secrets, it),
             backups: None,
             state: Some(look.shown(world, it)),
             snapshots: (!snapshots.is_empty()).then_some(snapshots),
@@ -113,7 +118,7 @@ pub(in crate::server) async fn get(
     lens.look(|world| {
         let it = world.instance(&project, &name)?;
         let etag = show::etag(world.tail(it.id.stream()).revision);
-        Ok(answer::tagged(show::instance(world, it), &etag))
+        Ok(answer::tagged(show::instance(world, &*api.drivers.secrets, it), &etag))
     })
 }
 

@@ -24,6 +24,7 @@ use crate::{
 
 pub(in crate::server) async fn list(State(api): State<Api>, params: Params) -> Answer {
     let wanted = params.projects()?;
+    let secrets = &*api.drivers.secrets;
     api.lens(&params).await?.look(|world| {
         let projects = projects(world, &wanted, |project| project.profiles_in())?;
         let mut profiles: Vec<_> = world
@@ -37,7 +38,7 @@ pub(in crate::server) async fn list(State(api): State<Api>, params: Params) -> A
             profiles.into_iter().map(|it| {
                 let url =
                     url(&["profiles", &it.name], Some(&show::project_name(world, it.project)));
-                (url, move || show::profile(world, it))
+                (url, move || show::profile(world, secrets, it))
             }),
         )
     })
@@ -51,7 +52,8 @@ pub(in crate::server) async fn get(
     api.lens(&params).await?.look(|world| {
         let it = world.profile(&params.project(), &name)?;
         let revision = world.tail(StreamId::new(StreamKind::Profile, it.id)).revision;
-        Ok(answer::tagged(show::profile(world, it), &show::etag(revision)))
+        let shown = show::profile(world, &*api.drivers.secrets, it);
+        Ok(answer::tagged(shown, &show::etag(revision)))
     })
 }
 

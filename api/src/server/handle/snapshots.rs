@@ -20,13 +20,14 @@ pub(in crate::server) async fn list(
     params: Params,
 ) -> Answer {
     let project = params.project();
+    let secrets = &*api.drivers.secrets;
     api.lens(&params).await?.look(|world| {
         let it = world.instance(&project, &name)?;
         listed(
             &params,
             it.snapshots.iter().map(|(snapshot, taken)| {
                 let url = url(&["instances", &name, "snapshots", snapshot], Some(&project));
-                (url, move || show::snapshot(it, snapshot, taken))
+                (url, move || show::snapshot(secrets, it, snapshot, taken))
             }),
         )
     })
@@ -42,7 +43,8 @@ pub(in crate::server) async fn get(
         let taken = it.snapshots.get(&snapshot);
         let taken = taken.ok_or_else(|| not_found(Noun::Snapshot, &snapshot))?;
         let etag = show::etag(world.tail(it.id.stream()).revision);
-        Ok(answer::tagged(show::snapshot(it, &snapshot, taken), &etag))
+        let secrets = &*api.drivers.secrets;
+        Ok(answer::tagged(show::snapshot(secrets, it, &snapshot, taken), &etag))
     })
 }
 

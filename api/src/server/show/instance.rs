@@ -3,30 +3,36 @@
 use stapes_core::{
     config::{Config, Devices},
     instance::{Instance, Snapshot, Status},
-    port::image::ImageKind,
+    port::{image::ImageKind, secret::Sealer},
     world::World,
 };
 
-use super::{NO_MEMBER, project_name};
+use super::{NO_MEMBER, opened, project_name};
 use crate::wire::{self, StatusCode, Time, snapshot::InstanceSnapshot};
 
-pub(in crate::server) fn instance(world: &World, it: &Instance) -> wire::instance::Instance {
+/// Secrets are opened with what `secrets` holds.
+pub(in crate::server) fn instance(
+    world: &World,
+    secrets: &dyn Sealer,
+    it: &Instance,
+) -> wire::instance::Instance {
     // A profile that is gone can be no instance's; should it be, its own settings are still true.
     let (expanded_config, expanded_devices) = it.expanded(world).map_or_else(
         |_| (it.config.clone(), it.devices.clone()),
         |expanded| (expanded.config, expanded.devices),
     );
     let status = status(it.status);
+    let shown = |config| with_volatile(it, opened(secrets, config));
     wire::instance::Instance {
         architecture: it.architecture.clone(),
-        config: with_volatile(it, it.config.clone()),
+        config: shown(it.config.clone()),
         devices: it.devices.clone(),
         ephemeral: it.ephemeral,
         profiles: it.profiles.clone(),
         stateful: false,
         description: it.description.clone(),
         created_at: it.created_at.into(),
-        expanded_config: with_volatile(it, expanded_config),
+        expanded_config: shown(expanded_config),
         expanded_devices,
         name: it.name.clone(),
         status: status.name().to_owned(),
@@ -74,11 +80,13 @@ fn last_used(at: Option<chrono::DateTime<chrono::Utc>>) -> Time {
 }
 
 pub(in crate::server) fn snapshot(
+    secrets: &dyn Sealer,
     it: &Instance,
     name: &str,
     snapshot: &Snapshot,
 ) -> InstanceSnapshot {
-    let (config, devices): (Config, Devices) = (snapshot.config.clone(), snapshot.devices.clone());
+    let config = opened(secrets, snapshot.config.clone());
+    let devices: Devices = snapshot.devices.clone();
     InstanceSnapshot {
         expires_at: snapshot.expires_at.into(),
         architecture: it.architecture.clone(),

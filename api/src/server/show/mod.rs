@@ -1,7 +1,7 @@
 //! The world in the dialect's words: pure functions, one file a noun.
 //!
-//! Architecture Invariant: nothing here waits, reads a clock or asks a driver. What is measured
-//! live comes in as an argument.
+//! Architecture Invariant: nothing here waits, reads a clock or asks a driver, but for the keys that
+//! open secrets. What is measured live comes in as an argument.
 
 mod image;
 mod instance;
@@ -22,7 +22,9 @@ pub(super) use state::state;
 pub(super) use storage::{pool, volume};
 
 use stapes_core::{
+    config::Config,
     ids::{ProjectId, Revision},
+    port::secret::{self, Sealer},
     world::World,
 };
 
@@ -30,6 +32,12 @@ use super::params::DEFAULT_PROJECT;
 
 /// The member that everything is on when there is no cluster.
 pub(super) const NO_MEMBER: &str = "none";
+
+/// The configuration with its secrets in clear: whoever may read the object may read them.
+fn opened(secrets: &dyn Sealer, mut config: Config) -> Config {
+    secret::show(secrets, &mut config);
+    config
+}
 
 /// The name of a project, as long as it is there.
 pub(super) fn project_name(world: &World, id: ProjectId) -> String {

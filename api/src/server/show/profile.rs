@@ -1,16 +1,20 @@
 //! Profiles.
 
-use stapes_core::{profile::Profile, world::World};
+use stapes_core::{port::secret::Sealer, profile::Profile, world::World};
 
-use super::project_name;
+use super::{opened, project_name};
 use crate::{server::params::url, wire::profile};
 
-pub(in crate::server) fn profile(world: &World, it: &Profile) -> profile::Profile {
+pub(in crate::server) fn profile(
+    world: &World,
+    secrets: &dyn Sealer,
+    it: &Profile,
+) -> profile::Profile {
     let users = stapes_core::profile::users(world, it).map(|instance| {
         url(&["instances", &instance.name], Some(&project_name(world, instance.project)))
     });
     profile::Profile {
-        config: it.config.clone(),
+        config: opened(secrets, it.config.clone()),
         description: it.description.clone(),
         devices: it.devices.clone(),
         name: it.name.clone(),
