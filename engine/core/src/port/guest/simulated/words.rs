@@ -48,24 +48,22 @@ pub(super) fn run(
     spec: &ExecSpec,
 ) -> Result<ExecSession, DriverError> {
     let (signal, signals) = mpsc::channel();
+    let mut spec = spec.clone();
     let (hostname, number) = world.with(instance, |guest| {
         if guest.programs.len() >= PROGRAMS_MAX {
             return Err(DriverError::Full(format!("{instance} runs {PROGRAMS_MAX} programs")));
         }
         guest.next_program += 1;
         guest.programs.insert(guest.next_program, signal.clone());
+        for (variable, value) in &guest.spec.environment {
+            spec.environment.entry(variable.clone()).or_insert_with(|| value.clone());
+        }
         Ok((guest.spec.hostname.clone(), guest.next_program))
     })??;
     let (streams, input, output) = streams(spec.terminal.is_some()).map_err(failed)?;
     let (done, status) = oneshot::channel();
-    let mut program = Program {
-        world: Arc::clone(world),
-        instance,
-        hostname,
-        spec: spec.clone(),
-        streams,
-        signals,
-    };
+    let mut program =
+        Program { world: Arc::clone(world), instance, hostname, spec, streams, signals };
     std::thread::spawn(move || {
         let status = program.main();
         // The guest may be gone by now, and the caller may have lost interest.
