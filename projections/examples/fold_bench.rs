@@ -131,32 +131,46 @@ fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").expect("standard output is there");
 }
 
+/// Time that this thread was on a CPU: what counts on a machine that is shared.
+fn on_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
+}
+
+/// Says what an act of one thread took.
+fn timed<T>(what: &str, count: u64, act: impl FnOnce() -> T) -> T {
+    let (begun, cpu) = (Instant::now(), on_cpu());
+    let done = act();
+    let (elapsed, cpu) = (begun.elapsed(), on_cpu() - cpu);
+    let rate = count as f64 / cpu.as_secs_f64();
+    let (elapsed, cpu) = (elapsed.as_secs_f64(), cpu.as_secs_f64());
+    say(&format!("{what}: {elapsed:.3} s, on CPU {cpu:.3} s, {rate:.0}/s of CPU"));
+    done
+}
+
 /// One thread, nothing but the fold.
 async fn fold_alone(log: &MemoryLog) -> World {
     let stored = log.read(Sequence(1), usize::MAX).await.expect("memory is there");
     let count = stored.len() as u64;
-    let begun = Instant::now();
-    for stored in &stored {
-        std::hint::black_box(Record::decode(&stored.payload).expect("it was encoded"));
-    }
-    tell("decode, one thread", count, begun);
-    let begun = Instant::now();
-    let recorded: Vec<_> = stored.iter().map(|it| Recorded::read(it).expect("encoded")).collect();
-    tell("decode and digest, kept", count, begun);
+    timed("decode", count, || {
+        for stored in &stored {
+            std::hint::black_box(Record::decode(&stored.payload).expect("it was encoded"));
+        }
+    });
+    let read = |stored| Recorded::read(stored).expect("it was encoded");
+    let recorded: Vec<_> =
+        timed("decode and digest, kept", count, || stored.iter().map(read).collect());
     let mut world = World::default();
-    let begun = Instant::now();
-    recorded.iter().for_each(|recorded| world.apply(recorded).expect("it is whole"));
-    tell("apply alone", count, begun);
+    timed("apply", count, || {
+        recorded.iter().for_each(|recorded| world.apply(recorded).expect("it is whole"));
+    });
     drop(recorded);
     let mut world = World::default();
-    let begun = Instant::now();
-    for stored in &stored {
-        world.apply(&Recorded::read(stored).expect("encoded")).expect("it is whole");
-    }
-    tell("decode, digest and apply, one thread", count, begun);
-    let begun = Instant::now();
-    drop(std::hint::black_box(world.clone()));
-    tell("copy of the world", 1, begun);
+    timed("decode, digest and apply", count, || {
+        stored.iter().for_each(|stored| world.apply(&read(stored)).expect("it is whole"));
+    });
+    timed("a copy of the world", 1, || drop(std::hint::black_box(world.clone())));
     world
 }
 

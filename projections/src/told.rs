@@ -34,10 +34,10 @@ impl Told {
     /// # Errors
     /// When the record does not continue the log.
     pub(crate) fn next(state: &mut State, recorded: Recorded) -> Result<Arc<Self>, Blocked> {
-        let before = state.world.clone();
+        // Said before it is taken, so that the world is never shared while it changes.
+        let subject = Subject::of(&recorded, &state.world);
+        let entries = feed::entries(&recorded, &subject, &state.world);
         state.apply(&recorded)?;
-        let subject = Subject::of(&recorded, &before);
-        let entries = feed::entries(&recorded, &subject, &before);
         let is_one = recorded.stream.kind == StreamKind::Operation;
         let operation = is_one.then(|| state.operations.get(OperationId(recorded.stream.id)));
         let operation = operation.flatten().cloned();
