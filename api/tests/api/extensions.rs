@@ -39,7 +39,6 @@ fn proof(extension: &str) -> Option<(&'static str, &'static str)> {
         "stapes_replay" => ("POST", "/1.0/replay"),
         // Shown by tests/api/{instances,exec,images,dialect}.rs and below.
         "profile_usedby"
-        | "container_push"
         | "container_exec_recording"
         | "snapshot_expiry"
         | "console"
@@ -50,7 +49,7 @@ fn proof(extension: &str) -> Option<(&'static str, &'static str)> {
         | "event_lifecycle"
         | "event_lifecycle_requestor_address"
         | "snapshot_expiry_creation"
-        | "projects_limits_instances"
+        | "storage_api_volume_rename"
         | "instance_bulk_state_change"
         | "instances_rebuild"
         | "instance_create_start"
@@ -167,4 +166,20 @@ async fn a_profile_says_who_uses_it_and_an_instance_can_be_rebuilt() {
     let lifecycle: Value = daemon.client.get("/1.0/instances/web/history").await.unwrap();
     let replaced = |line: &Value| line["type"] == "io.stapes.instance.root-replaced.v1";
     assert!(lifecycle.as_array().unwrap().iter().any(replaced));
+}
+
+#[tokio::test]
+async fn a_volume_is_made_renamed_and_deleted() {
+    let daemon = Daemon::furnished().await;
+    let base = "/1.0/storage-pools/default/volumes/custom";
+    let client = &daemon.client;
+    client.send(Method::POST, base, &json!({"name": "a"})).await.unwrap();
+    client.send(Method::POST, &format!("{base}/a"), &json!({"name": "b"})).await.unwrap();
+    let volume: Value = client.get(&format!("{base}/b")).await.unwrap();
+    assert_eq!(
+        (&volume["type"], &volume["content_type"]),
+        (&json!("custom"), &json!("filesystem"))
+    );
+    client.delete(&format!("{base}/b")).await.unwrap();
+    assert!(client.get::<Value>(&format!("{base}/b")).await.unwrap_err().is_not_found());
 }
