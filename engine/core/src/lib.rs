@@ -32,5 +32,7 @@ pub mod session;
 pub mod spec;
 pub mod table;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod volume;
 pub mod world;

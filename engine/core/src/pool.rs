@@ -296,3 +296,47 @@ pub fn users(world: &World, pool: &Pool) -> Vec<String> {
     users.extend(profiles.map(|profile| format!("profile {}", profile.name)));
     users
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        command::Command,
+        testing::{Asked, Done, Failed, House, check, config},
+    };
+
+    fn create(name: &str, driver: &str, pairs: &[(&str, &str)]) -> Command {
+        let (name, driver, description) = (name.to_owned(), driver.to_owned(), String::new());
+        Command::CreatePool { name, driver, description, config: config(pairs) }
+    }
+
+    #[test]
+    fn pools_come_and_go() {
+        let delete = |name: &str| Command::DeletePool { name: name.to_owned() };
+        let made = "operation-accepted, storage-pool-created; EnsurePool";
+        check(&[], create("fast", "dir", &[]), made);
+        check(&[], create("default", "dir", &[]), "Storage pool \"default\" already exists");
+        check(
+            &[],
+            create("fast", "zfs", &[]),
+            "Unknown storage driver \"zfs\"; there are btrfs and dir",
+        );
+        check(
+            &[],
+            create("fast", "btrfs", &[("size", "1MiB")]),
+            "A btrfs pool has at least 256 MiB",
+        );
+        check(
+            &[],
+            create("fast", "dir", &[("source", "srv")]),
+            "A pool's source is an absolute path",
+        );
+        check(&[], delete("default"), "Storage pool is currently in use");
+        let fast = [Asked(create("fast", "dir", &[])), Done];
+        let removed = "operation-accepted, storage-pool-delete-requested; RemovePool";
+        check(&fast, delete("fast"), removed);
+        check(&fast[..1], delete("fast"), "Storage pool \"fast\" is being created");
+        let lost = House::after(&[fast[0].clone(), Failed("no disk")]);
+        assert!(lost.world.pool("fast").is_err(), "what could not be made holds no name");
+        assert!(lost.world.operations.is_empty());
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
     config::{self, Changes, Config, Device, Devices},
     decision::{Context, Decision},
     ids::{ProfileId, ProjectId, Revision, StreamId, StreamKind},
+    instance::root_device,
     name::{self, Name, NameKind},
     rejection::{Noun, Rejection},
     table::Table,
@@ -207,12 +208,38 @@ pub fn configure(
     check(wanted)?;
     let changes = config::diff(&profile.config, &wanted.config);
     let devices = config::device_changes(&profile.devices, &wanted.devices);
+    if !devices.is_empty() {
+        refuse_uprooting(world, profile, wanted)?;
+    }
     let description = wanted.description.clone().filter(|text| *text != profile.description);
     let mut decision = Decision::for_context(context);
     if !changes.is_empty() || !devices.is_empty() || description.is_some() {
         decision.record(stream(profile.id), Event::Configured { changes, devices, description });
     }
     Ok(decision)
+}
+
+/// Refuses a change that would leave an instance without its root disk, or with another pool's.
+fn refuse_uprooting(world: &World, profile: &Profile, wanted: &Wanted) -> Result<(), Rejection> {
+    let mut after = world.clone();
+    if let Some(profile) = after.profiles.get_mut(&profile.id) {
+        profile.devices.clone_from(&wanted.devices);
+    }
+    for instance in users(world, profile) {
+        let expanded = instance.expanded(&after)?;
+        let pool = root_device(&expanded.devices).ok().and_then(|(_, root)| root.get("pool"));
+        let stays =
+            pool.is_some_and(|name| world.pool(name).is_ok_and(|pool| pool.id == instance.pool));
+        if !stays {
+            let message = "At least one instance relies on this profile's root disk device";
+            let hint = format!(
+                "give it one of its own: stapes config device override {} root",
+                instance.name
+            );
+            return Err(Rejection::NotAllowed { message: message.to_owned(), hint });
+        }
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -285,4 +312,34 @@ pub fn users<'a>(
         let scope = world.projects.get(&instance.project).map(crate::project::Project::profiles_in);
         scope == Some(profile.project) && instance.profiles.contains(&profile.name)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        command::Command,
+        testing::{Asked, check, stopped},
+    };
+
+    #[test]
+    fn profiles_come_and_go() {
+        let project = || "default".to_owned();
+        let create = |name: &str| Command::CreateProfile {
+            project: project(),
+            name: name.to_owned(),
+            wanted: Box::default(),
+        };
+        let delete =
+            |name: &str| Command::DeleteProfile { project: project(), name: name.to_owned() };
+        let extra = [Asked(create("extra"))];
+        check(&[], create("extra"), "profile-created");
+        check(&extra, create("extra"), "Profile \"extra\" already exists");
+        check(&extra, delete("extra"), "profile-deleted");
+        check(&stopped("web", &[]), delete("default"), "The 'default' profile cannot be deleted");
+        check(&[], delete("extra"), "Profile not found");
+        let rule = "1 to 63 characters without spaces and '/'";
+        for name in ["", ".", "..", "a b", "a/b", "a\u{7}"] {
+            check(&[], create(name), &format!("Invalid profile name {name:?}: {rule}"));
+        }
+    }
 }

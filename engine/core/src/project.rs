@@ -279,3 +279,46 @@ pub fn users(world: &World, project: &Project) -> Vec<String> {
     users.extend(profiles.map(|profile| format!("profile {}", profile.name)));
     users
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use crate::{
+        command::Command,
+        testing::{Asked, check, stopped},
+    };
+
+    fn create(name: &str) -> Command {
+        let (name, description, config) = (name.to_owned(), String::new(), Config::new());
+        Command::CreateProject { name, description, config }
+    }
+
+    fn rename(name: &str, to: &str) -> Command {
+        Command::RenameProject { name: name.to_owned(), to: to.to_owned() }
+    }
+
+    fn delete(name: &str) -> Command {
+        Command::DeleteProject { name: name.to_owned() }
+    }
+
+    #[test]
+    fn projects_come_and_go() {
+        let blue = [Asked(create("blue"))];
+        check(&[], create("blue"), "project-created, profile-created");
+        check(&blue, create("blue"), "Project \"blue\" already exists");
+        check(&blue, delete("blue"), "profile-deleted, project-deleted");
+        check(&blue, rename("blue", "red"), "project-renamed");
+        check(&blue, rename("blue", "default"), "Project \"default\" already exists");
+        check(&[], delete("default"), "The 'default' project cannot be deleted");
+        check(
+            &stopped("web", &[]),
+            rename("default", "x"),
+            "The 'default' project cannot be renamed",
+        );
+        check(&[], delete("blue"), "Project not found");
+        for name in ["", ".", "..", "a b", "a/b", "a_b", "a\n", "a*"] {
+            let rule = "1 to 63 characters without spaces, '/' and '_'";
+            check(&[], create(name), &format!("Invalid project name {name:?}: {rule}"));
+        }
+    }
+}

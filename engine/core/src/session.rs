@@ -98,3 +98,24 @@ pub fn end(
     }
     Ok(decision)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        command::Command,
+        testing::{check, running, stopped, target},
+    };
+
+    #[test]
+    fn programs_run_where_a_guest_runs() {
+        let exec = |command: &[&str]| Command::BeginExec {
+            target: target("web"),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        check(&running("web", &[]), exec(&["true"]), "operation-accepted");
+        check(&stopped("web", &[]), exec(&["true"]), "Instance is not running");
+        check(&running("web", &[]), exec(&[]), "A command is required");
+        check(&running("web", &[]), exec(&[""]), "A command is required");
+        check(&[], exec(&["true"]), "Instance not found");
+    }
+}

@@ -289,3 +289,35 @@ pub fn report(world: &World, context: &Context, id: VolumeId, report: &Report) -
     };
     resource::report(context, stream(id), &volume.progress, verb, report, facts)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        command::Command,
+        testing::{Asked, Done, check, config},
+    };
+
+    fn create(name: &str, pairs: &[(&str, &str)]) -> Command {
+        let (project, pool) = ("default".to_owned(), "default".to_owned());
+        let (name, description) = (name.to_owned(), String::new());
+        Command::CreateVolume { project, pool, name, description, config: config(pairs) }
+    }
+
+    #[test]
+    fn volumes_come_and_go() {
+        let (pool, name) = ("default".to_owned(), "data".to_owned());
+        let delete = Command::DeleteVolume { pool, name };
+        let data = [Asked(create("data", &[])), Done];
+        let made = "operation-accepted, storage-volume-created; CreateVolume";
+        check(&[], create("data", &[("size", "1GiB")]), made);
+        check(&data, create("data", &[]), "Storage volume \"data\" already exists");
+        check(&[], delete.clone(), "Storage volume not found");
+        check(&data[..1], delete.clone(), "Storage volume \"data\" is being created");
+        let removed = "operation-accepted, storage-volume-delete-requested; DeleteVolume";
+        check(&data, delete, removed);
+        for name in ["", ".a", "a/b", "a b", "a\0"] {
+            let rule = "1 to 63 letters, digits, '-', '_' and '.'";
+            check(&[], create(name, &[]), &format!("Invalid storage volume name {name:?}: {rule}"));
+        }
+    }
+}

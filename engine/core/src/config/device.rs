@@ -13,6 +13,10 @@ const NIC_KEYS: &[&str] =
     &["type", "network", "nictype", "parent", "name", "hwaddr", "ipv4.address", "mtu"];
 const DISK_KEYS: &[&str] = &["type", "path", "pool", "source", "size", "readonly", "required"];
 
+/// Devices of one instance or profile at most, and bytes of one value.
+const DEVICES_MAX: usize = 100;
+const VALUE_BYTES_MAX: usize = 4096;
+
 /// Devices of profiles, then the instance's own; later ones replace earlier ones of their name.
 #[must_use]
 pub fn merge_devices<'a>(layers: impl IntoIterator<Item = &'a Devices>) -> Devices {
@@ -42,6 +46,9 @@ pub fn apply_devices(devices: &mut Devices, changes: &BTreeMap<String, Option<De
 /// # Errors
 /// Names the first device that is wrong, and why.
 pub fn check_devices(devices: &Devices) -> Result<(), Rejection> {
+    if devices.len() > DEVICES_MAX {
+        return Err(Rejection::Invalid(format!("Invalid devices: more than {DEVICES_MAX}")));
+    }
     for (name, device) in devices {
         check_device(name, device).map_err(|why| {
             Rejection::Invalid(format!(
@@ -56,6 +63,12 @@ fn check_device(name: &str, device: &Device) -> Result<(), String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
         return Err("a device's name is 1 to 64 letters, digits, '-', '_' and '.'".to_owned());
+    }
+    let readable =
+        |text: &str| text.len() <= VALUE_BYTES_MAX && !text.chars().any(char::is_control);
+    if let Some((key, _)) = device.iter().find(|(key, value)| !readable(key) || !readable(value)) {
+        let rule = format!("at most {VALUE_BYTES_MAX} bytes without control characters");
+        return Err(format!("the value of {key:?} has {rule}"));
     }
     match device.get("type").map(String::as_str) {
         Some("none") => Ok(()),

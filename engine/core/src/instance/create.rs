@@ -91,6 +91,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     let mut devices = origin.devices;
     devices.extend(wanted.devices.clone());
     let profiles = wanted.profiles.clone().unwrap_or(origin.profiles);
+    specify::check_profiles(&profiles)?;
     let expanded = specify::expand(world, project, &profiles, &config, &devices)?;
     config::check_devices(&expanded.devices)?;
 

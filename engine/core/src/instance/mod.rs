@@ -37,6 +37,8 @@ mod reconfigure;
 mod request;
 mod snapshot;
 mod specify;
+#[cfg(test)]
+mod tests;
 
 pub use create::{Create, Source, create};
 pub use observe::{observe_adopted, observe_exit, report};
@@ -46,6 +48,7 @@ pub use request::{
 };
 pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
 pub use specify::Expanded;
+pub(crate) use specify::root_device;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {

@@ -1,6 +1,8 @@
 //! From a node's reports to facts. A report of another incarnation, or for which nothing is under
 //! way, is old news: it changes nothing.
 
+use chrono::TimeDelta;
+
 use super::{
     Event, Instance, Status, Step,
     request::{append_job, autostarts, resources},
@@ -17,6 +19,9 @@ use crate::{
     task::{Outcome, Report, Subject},
     world::World,
 };
+
+/// How long a guest that died must have lived for `boot.autorestart` to start it again.
+const RESTARTED_AFTER: TimeDelta = TimeDelta::seconds(5);
 
 /// What a node made of a task on an instance.
 ///
@@ -252,7 +257,7 @@ fn ended(
     }
     let (verb, steps) = if instance.ephemeral && exited.cause != ExitCause::GuestReboot {
         (Verb::DeleteInstance, vec![Step::Delete])
-    } else if restarts(world, instance, exited.cause) {
+    } else if restarts(world, instance, exited) {
         (Verb::StartInstance, vec![Step::Start])
     } else {
         decision.record(instance.id.stream(), fact);
@@ -262,12 +267,20 @@ fn ended(
     append_job(world, context, decision, instance, verb, steps, vec![fact])
 }
 
-/// Whether it is started again without anybody asking.
-fn restarts(world: &World, instance: &Instance, cause: ExitCause) -> bool {
-    match cause {
+/// Whether it is started again without anybody asking. What dies right after its start would die
+/// again, and each time the log would grow: it stays stopped.
+fn restarts(world: &World, instance: &Instance, exited: &Exited) -> bool {
+    match exited.cause {
         ExitCause::GuestReboot => true,
         ExitCause::HostReboot => autostarts(world, instance),
         ExitCause::OutOfMemory | ExitCause::Status(_) | ExitCause::Signal(_) => {
+            let lived = match instance.status {
+                Status::Running { since, .. } | Status::Frozen { since, .. } => exited.at - since,
+                Status::Creating | Status::Stopped => TimeDelta::zero(),
+            };
+            if lived < RESTARTED_AFTER {
+                return false;
+            }
             let expanded = instance.expanded(world).unwrap_or_default();
             config::is_true(&expanded.config, "boot.autorestart")
         }

@@ -100,6 +100,7 @@ fn changes(instance: &Instance, wanted: &Reconfigure) -> Result<Reconfigured, Re
         config::check_devices(devices)?;
         change.devices = config::device_changes(&instance.devices, devices);
     }
+    specify::check_profiles(wanted.profiles.as_deref().unwrap_or_default())?;
     let differs = |profiles: &&Vec<String>| **profiles != instance.profiles;
     change.profiles = wanted.profiles.as_ref().filter(differs).cloned();
     change.description =

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, Instance, Lease, Reconfigured, Status, Step, specify};
+use super::{Event, Instance, Lease, Reconfigured, Snapshot, Status, Step, specify};
 use crate::{
     config,
     decision::{Context, Decision},
@@ -171,7 +171,7 @@ pub(super) const fn name_of(event: &crate::name::Event) -> &crate::name::Name {
     }
 }
 
-/// A forced stop overtakes a clean one that is under way, and a start.
+/// A forced stop overtakes a clean one that is under way.
 ///
 /// # Errors
 /// When it does not run, or is busy with something else.
@@ -327,6 +327,11 @@ pub fn restore(
     let instance = target.find(world)?;
     idle(instance)?;
     let snapshot = instance.snapshots.get(name).ok_or_else(|| missing(Noun::Snapshot, name))?;
+    // A profile that the snapshot names may be gone: an instance without one of its profiles could
+    // neither be started nor changed any more.
+    let project = instance.project_of(world)?;
+    let Snapshot { profiles, config, devices, .. } = snapshot;
+    specify::root_device(&specify::expand(world, project, profiles, config, devices)?.devices)?;
     let restore = Step::RestoreSnapshot { name: name.to_owned(), snapshot: snapshot.id };
     let steps = if instance.status.is_up() {
         let stop = Step::Stop { force: true, timeout: Duration::ZERO };

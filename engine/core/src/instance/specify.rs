@@ -49,6 +49,16 @@ pub(super) fn expand(
     Ok(expanded)
 }
 
+/// # Errors
+/// When a profile is named twice.
+pub(super) fn check_profiles(profiles: &[String]) -> Result<(), Rejection> {
+    let distinct: std::collections::BTreeSet<_> = profiles.iter().collect();
+    if distinct.len() == profiles.len() {
+        return Ok(());
+    }
+    Err(Rejection::Invalid("Duplicate profile found in request".to_owned()))
+}
+
 impl Instance {
     /// # Errors
     /// When its project or one of its profiles is gone, which removing them prevents.
@@ -67,7 +77,7 @@ impl Instance {
 ///
 /// # Errors
 /// When there is none, or more than one.
-pub(super) fn root_device(devices: &Devices) -> Result<(&str, &Device), Rejection> {
+pub(crate) fn root_device(devices: &Devices) -> Result<(&str, &Device), Rejection> {
     let is_root = |device: &Device| {
         device.get("type").is_some_and(|kind| kind == "disk")
             && device.get("path").is_some_and(|path| path == "/")
