@@ -22,6 +22,7 @@ use stapes_core::{
         log::{EventLog, Followed, MemoryLog},
         network::MemoryNetworks,
         report::Reports,
+        secret::PretendSealer,
         storage::{MemoryStorage, RootLayers},
     },
     record::Recorded,
@@ -49,7 +50,8 @@ impl Daemon {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::default());
-        let control = Control::new(log.clone());
+        let secrets = Arc::new(PretendSealer::default());
+        let control = Control::sealing(log.clone(), secrets.clone());
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
         let node = NodeId::derive(&["pretend"]);
         control.found(start_of(node)).await.unwrap();
@@ -68,6 +70,7 @@ impl Daemon {
             images: Arc::new(FileImages { directory: images }),
             storage: Arc::new(MemoryStorage::default()),
             networks: Arc::new(MemoryNetworks::new()),
+            secrets,
         };
         let facts = Facts {
             server_name: "pretend".to_owned(),
