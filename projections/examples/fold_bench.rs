@@ -174,7 +174,38 @@ async fn fold_alone(log: &MemoryLog) -> World {
     world
 }
 
-async fn views(log: &Arc<MemoryLog>, directory: Option<&Path>, head: Sequence) {
+/// Looks at one instance while 10,000 events a second are followed.
+async fn looks(log: &Arc<MemoryLog>, views: &Views, kind: &str) {
+    let mut writer = Writer { log: log.clone(), parts: Vec::new(), commits: 0, start: Utc::now() };
+    writer.commits = log.head().await.expect("memory is there").0;
+    let mut took = Vec::new();
+    let count = views.world().instances.len();
+    for second in 0..100 {
+        for number in 0..100 {
+            let name = format!("{kind} {} {second} {number}", views.sequence());
+            let stream = InstanceId::derive(&[&name]).stream();
+            let mut tail = (Revision(0), None);
+            writer.record(stream, &mut tail, event(number, 0, writer.start)).await;
+        }
+        writer.commit().await;
+        for number in 0..50 {
+            let id = InstanceId::derive(&[&(number * count / 100).to_string()]);
+            let begun = Instant::now();
+            std::hint::black_box(views.read(|world| world.instances.get(&id).cloned()));
+            took.push(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    took.sort_unstable();
+    let at = |permille: usize| took[(took.len() - 1) * permille / 1000];
+    let (half, most, worst) = (at(500), at(990), at(1000));
+    say(&format!("a look at one of {count}: p50 {half:?}, p99 {most:?}, worst {worst:?}"));
+    let head = log.head().await.expect("memory is there");
+    views.wait_for(head, FOREVER).await.expect("it gets there");
+}
+
+async fn views(log: &Arc<MemoryLog>, directory: Option<&Path>) {
+    let head = log.head().await.expect("memory is there");
     let kind = if directory.is_some() { "sled" } else { "memory" };
     let begun = Instant::now();
     let views = Views::open(directory, log.clone(), Options::default()).await.expect("it opens");
@@ -186,19 +217,11 @@ async fn views(log: &Arc<MemoryLog>, directory: Option<&Path>, head: Sequence) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tell(&format!("index complete ({kind})"), head.0, begun);
-    let mut worst = Duration::ZERO;
-    for number in 0..10_000 {
-        let id = InstanceId::derive(&[&number.to_string()]);
-        let begun = Instant::now();
-        std::hint::black_box(views.read(|world| world.instances.get(&id).cloned()));
-        worst = worst.max(begun.elapsed());
-    }
+    looks(log, &views, kind).await;
     let id = InstanceId::derive(&["7"]).stream();
     let begun = Instant::now();
     let page = views.timeline(&[id], None, 100).await.expect("it is indexed");
     tell(&format!("timeline of {} entries", page.rows.len()), 1, begun);
-    let count = views.world().instances.len();
-    say(&format!("worst look at one of {count} instances: {worst:?}"));
     task.abort();
     let _ = task.await;
 }
@@ -211,8 +234,8 @@ async fn main() {
     let head = log.head().await.expect("memory is there");
     tell("written", head.0, begun);
     drop(fold_alone(&log).await);
-    views(&log, None, head).await;
+    views(&log, None).await;
     let directory = tempfile::tempdir().expect("there is room");
-    views(&log, Some(directory.path()), head).await;
-    views(&log, Some(directory.path()), head).await;
+    views(&log, Some(directory.path())).await;
+    views(&log, Some(directory.path())).await;
 }

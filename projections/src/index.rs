@@ -6,6 +6,8 @@
 //!            └─ the log, folded again (far behind) ──┘
 //! ```
 //!
+//! It begins when the live fold has caught up, and leaves it the processors until then.
+//!
 //! Rows wait in memory until there are enough or some time is over; queries see them there. When
 //! the store is damaged it is put aside and all of this begins again from the first record.
 
@@ -133,6 +135,11 @@ impl Index {
         let mut status = live.status();
         loop {
             let now = status.borrow_and_update().clone();
+            if matches!(now, Status::CatchingUp { .. }) {
+                // What is true now comes first; what was can wait for the processors.
+                drop(status.changed().await);
+                continue;
+            }
             if let Err(error) = self.take(live, &mut writer, now.sequence()).await {
                 if let QueryError::Store(why) = error {
                     return Damaged(why);

@@ -9,10 +9,23 @@ impl Instance {
     /// The instance that an [`Event::Created`] makes.
     #[must_use]
     pub fn born(id: InstanceId, created: &Created, at: DateTime<Utc>) -> Self {
-        let Created { name, project, node, kind, architecture, ephemeral, description, .. } =
-            created.clone();
-        let Created { config, devices, profiles, image, pool, idmap, leases, snapshots, .. } =
-            created.clone();
+        let Created {
+            name,
+            project,
+            node,
+            kind,
+            architecture,
+            ephemeral,
+            description,
+            config,
+            devices,
+            profiles,
+            image,
+            pool,
+            idmap,
+            leases,
+            snapshots,
+        } = created.clone();
         Self {
             id,
             name,
