@@ -116,6 +116,10 @@ async fn a_report_waits_for_the_world_to_hold_its_task() {
     };
     let reports = control.reports_of(node, "one");
     let reporting = tokio::spawn(async move { reports.report(report).await });
+    // The report gets as far as it can before control learns of its task.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     gate.add_permits(100);
     creating.await.unwrap().unwrap();
     reporting.await.unwrap().unwrap();
