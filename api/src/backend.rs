@@ -4,8 +4,7 @@
 //! (a [`World`]) or from the log itself ([`Backend::follow`]). What is live (a guest's memory, a
 //! pool's free space) comes through core's ports, in [`Drivers`].
 
-mod direct;
-mod past;
+mod viewed;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -21,9 +20,10 @@ use stapes_core::{
     rejection::Rejection,
     world::World,
 };
+use stapes_projections::Entry;
 use uuid::Uuid;
 
-pub use direct::Direct;
+pub use viewed::Viewed;
 
 /// Who asks, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Subject {
 pub struct Told {
     pub recorded: Recorded,
     pub subject: Subject,
+    /// Its events in words, and from what to what.
+    pub entries: Vec<Entry>,
 }
 
 /// What a follower of the log sees.

@@ -5,6 +5,5 @@
 
 pub mod backend;
 pub mod client;
-pub mod naming;
 pub mod server;
 pub mod wire;

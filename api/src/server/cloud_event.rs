@@ -47,6 +47,10 @@ pub(super) fn cloud_events(told: &Told, server: &str) -> Vec<Value> {
                 map.insert(key.to_owned(), value);
             }
         };
+        let entry = told.entries.iter().find(|entry| usize::from(entry.index) == ordinal);
+        add("summary", entry.map(|entry| json!(entry.summary)));
+        let changes = entry.map(|entry| &entry.changes).filter(|changes| !changes.is_empty());
+        add("changes", changes.map(|changes| json!(changes)));
         add("causationid", recorded.record.caused_by.map(|id| json!(id)));
         add("reason", recorded.record.reason.as_ref().map(|reason| json!(reason)));
         line

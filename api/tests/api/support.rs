@@ -4,10 +4,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use stapes_api::{
-    backend::{Direct, Drivers, Facts},
+    backend::{Drivers, Facts, Viewed},
     client::Client,
     server::{Api, Listener},
 };
@@ -28,6 +29,7 @@ use stapes_core::{
     record::Recorded,
     task::{Outcome, Report, Subject, Task, Work},
 };
+use stapes_projections::{Options, Views};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -79,7 +81,10 @@ impl Daemon {
             storage_drivers: vec![("btrfs".to_owned(), "6".to_owned())],
             firewall: "nftables".to_owned(),
         };
-        let api = Api::new(Arc::new(Direct::new(control.clone(), log)), drivers, facts);
+        let views = Views::open(None, log.clone(), Options::default()).await.unwrap();
+        tasks.push(tokio::spawn(views.clone().run().map(drop)));
+        let viewed = Viewed::new(control.clone(), views, log);
+        let api = Api::new(Arc::new(viewed), drivers, facts);
         let socket = directory.path().join("unix.socket");
         let listener = Listener::bind(&socket).await.unwrap();
         let router = api.router();

@@ -1,8 +1,8 @@
-//! What is read: the API's backend over control and the log.
+//! What is read: the projections, and the API's backend over them.
 
 use std::sync::Arc;
 
-use stapes_api::backend::{Backend, Direct};
+use stapes_api::backend::{Backend, Viewed};
 use stapes_control::Control;
 use stapes_core::port::{
     log::EventLog,
@@ -26,7 +26,7 @@ impl Watched {
         control: &Control,
     ) -> Result<Self, OpenError> {
         let views = Views::open(Some(&directory.views()), log.clone(), Options::default()).await?;
-        let backend = Arc::new(Direct::new(control.clone(), log.clone()));
+        let backend = Arc::new(Viewed::new(control.clone(), views.clone(), log.clone()));
         Ok(Self { views, backend })
     }
 
