@@ -83,7 +83,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anstyle", &["stapes"]),
     ("async-nats", &["stapes-nats"]),
     ("axum", &["stapes-api"]),
+    ("base64", &["stapes-core"]),
     ("bzip2", &["stapes-drivers"]),
+    ("chacha20poly1305", &["stapes-drivers"]),
     ("clap", &["stapes"]),
     ("clap_complete", &["stapes"]),
     ("comfy-table", &["stapes"]),
@@ -94,6 +96,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("dhcproto", &["stapes-drivers"]),
     ("flate2", &["stapes-drivers"]),
     ("form_urlencoded", &["stapes-api"]),
+    ("getrandom", &["stapes-drivers"]),
     ("hickory-proto", &["stapes-drivers"]),
     ("http-body-util", &["stapes-api"]),
     ("hyper", &["stapes-api"]),
@@ -130,6 +133,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// is there for its channels and for the fakes and laws of `port`.
 const CORE_MAY_NAME: &[&str] = &[
     "async-trait",
+    "base64",
     "blake3",
     "bytes",
     "chrono",
