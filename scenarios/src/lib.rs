@@ -1,6 +1,8 @@
 //! Proofs that cross crates.
 //!
 //! [`pretend`] is a whole installation in one process: the shipped control, executor and log over
-//! pretend guests, storage, networks and images.
+//! pretend guests, storage, networks and images. [`real`] is the shipped program, started and
+//! crashed as a child, on real guests or pretended ones.
 
 pub mod pretend;
+pub mod real;
