@@ -51,7 +51,10 @@ fn assert_same(before: &Answers, after: &Answers) {
     assert_eq!(asked(before), asked(after));
     for (path, answer) in before {
         let text = |value: &Value| serde_json::to_string_pretty(value).expect("it is JSON");
-        assert_eq!(text(answer), text(&after[path]), "{path}");
+        let (before, after) = (text(answer), text(&after[path]));
+        let differ = before.lines().zip(after.lines()).filter(|(before, after)| before != after);
+        let differ: Vec<_> = differ.take(5).collect();
+        assert!(before == after, "{path}: {differ:#?}");
     }
 }
 

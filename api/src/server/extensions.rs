@@ -12,6 +12,7 @@ pub const API_EXTENSIONS: &[&str] = &[
     "storage",
     "network",
     "profile_usedby",
+    "container_only_migration",
     "container_exec_recording",
     "resources",
     "projects",

@@ -39,6 +39,7 @@ fn proof(extension: &str) -> Option<(&'static str, &'static str)> {
         "stapes_replay" => ("POST", "/1.0/replay"),
         // Shown by tests/api/{instances,exec,images,dialect}.rs and below.
         "profile_usedby"
+        | "container_only_migration"
         | "container_exec_recording"
         | "snapshot_expiry"
         | "console"

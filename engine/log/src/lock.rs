@@ -2,14 +2,17 @@
 
 use std::{
     fs::{DirBuilder, File, TryLockError},
-    io::{Read, Write},
+    io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use crate::{error::OpenError, segment};
 
 const FILE_NAME: &str = "lock";
+/// How long the children of a dead holder may keep its lock.
+const ORPHANED_MAX: Duration = Duration::from_secs(5);
 
 /// Makes `dir` if it is not there, and private if it is not.
 pub(crate) fn own_directory(dir: &Path) -> Result<(), OpenError> {
@@ -36,21 +39,35 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(FILE_NAME);
     let failed = || OpenError::io("cannot lock the log with", &path);
     let mut file = segment::private().create(true).open(&path).map_err(failed())?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(failed())?;
-            return Err(OpenError::Locked { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed()(error)),
+            Err(TryLockError::WouldBlock) => {}
         }
-        Err(TryLockError::Error(error)) => return Err(failed()(error)),
+        let mut pid = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut pid)).map_err(failed())?;
+        let pid = pid.trim().to_owned();
+        // A process that was killed while it started another one leaves its files to that one,
+        // until it executes its program: a moment.
+        if is_alive(&pid) || since.elapsed() > ORPHANED_MAX {
+            return Err(OpenError::Locked { dir: dir.to_owned(), pid });
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
+    file.rewind().map_err(failed())?;
     let told = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     if let Err(error) = told {
         // The lock is what counts, and a full disk must not keep the log from being read.
         tracing::warn!(%error, path = %path.display(), "the lock has no pid in it");
     }
     Ok(file)
+}
+
+/// Whether there is such a process.
+fn is_alive(pid: &str) -> bool {
+    pid.parse::<u32>().is_ok() && Path::new("/proc").join(pid).exists()
 }
 
 /// Whether a process has the log in `dir` open.
