@@ -9,7 +9,7 @@ use stapes_core::{
     command::Command,
     ids::{OperationId, Revision, Sequence, StreamId},
     operation::Operation,
-    port::log::{EventLog, ReadError},
+    port::log::{EventLog, PARTS_MAX, ReadError},
     record::Recorded,
     world::World,
 };
@@ -43,6 +43,14 @@ impl Viewed {
     #[must_use]
     pub fn new(control: Control, views: Views, log: Arc<dyn EventLog>) -> Self {
         Self { control, views, log, folds: Arc::new(Semaphore::new(FOLDS_MAX)) }
+    }
+
+    /// Where the commit ends that the record belongs to: between two of its records nothing ever was.
+    async fn end_of_commit(&self, sequence: Sequence) -> Result<Sequence, Refusal> {
+        let records =
+            self.log.read(sequence, PARTS_MAX).await.map_err(|error| unreadable(&error))?;
+        let end = records.iter().find(|record| record.last_in_commit);
+        Ok(end.map_or(sequence, |end| end.sequence))
     }
 
     /// The entries of one timeline, oldest first.
@@ -84,7 +92,8 @@ impl Backend for Viewed {
     async fn world_at(&self, at: At) -> Result<Arc<World>, Refusal> {
         let _turn = self.folds.acquire().await;
         let as_of = match at {
-            At::Sequence(sequence) => AsOf::Sequence(sequence),
+            At::Sequence(Sequence(0)) => AsOf::Sequence(Sequence(0)),
+            At::Sequence(sequence) => AsOf::Sequence(self.end_of_commit(sequence).await?),
             At::Time(time) => AsOf::Time(time),
         };
         Ok(self.views.world_at(as_of).await?)

@@ -106,10 +106,13 @@ impl Record {
         self.raw.get("data").unwrap_or(&Value::Null)
     }
 
-    /// What it says, in the space of a line: `limits.memory=4GiB status=running`.
+    /// What it says, in the space of a line: in the daemon's words, else `limits.memory=4GiB
+    /// status=running`.
     pub(crate) fn summary(&self, most: usize) -> String {
-        let mut text = String::new();
-        flatten(&mut text, "", self.data());
+        let mut text = self.raw["summary"].as_str().unwrap_or_default().to_owned();
+        if text.is_empty() {
+            flatten(&mut text, "", self.data());
+        }
         if text.chars().count() > most {
             text = text.chars().take(most.saturating_sub(1)).collect::<String>() + "…";
         }
