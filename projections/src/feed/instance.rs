@@ -23,7 +23,8 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
             Said::plain(format!("{} requested: {}", verb.action(), steps.join(", then ")))
         }
         Event::Continued { .. } => {
-            let next = instance.and_then(|instance| instance.job.as_ref()?.steps.first());
+            // The step before it ended in the same record.
+            let next = instance.and_then(|instance| instance.job.as_ref()?.steps.get(1));
             Said::plain(
                 next.map_or_else(|| "continued".to_owned(), |next| format!("now: {}", step(next))),
             )
