@@ -32,6 +32,7 @@ pub mod session;
 pub mod spec;
 pub mod table;
 pub mod task;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod volume;

@@ -16,6 +16,7 @@ use crate::ids::{
     Epoch, Fingerprint, Generation, InstanceId, NetworkId, OperationId, PoolId, SnapshotId,
     VolumeId,
 };
+use crate::template::{RenderedFile, TemplateContext};
 
 /// Which incarnation of a thing a request is about. Written into the world beside the thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,6 +45,12 @@ pub struct GuestSpec {
     pub environment: BTreeMap<String, String>,
     pub nics: Vec<NicSpec>,
     pub disks: Vec<DiskSpec>,
+    /// What the image's templates are rendered from; `None` without an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateContext>,
+    /// What came of it. The node fills this in: it is not on the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<RenderedFile>,
 }
 
 /// The host's ids that a container's 0.. are mapped to.

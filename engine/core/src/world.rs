@@ -113,7 +113,7 @@ impl World {
         Ok(recorded.record.events().iter().any(ends_its_stream))
     }
 
-    fn evolve(&mut self, stream: StreamId, event: &Event, at: DateTime<Utc>) {
+    pub(crate) fn evolve(&mut self, stream: StreamId, event: &Event, at: DateTime<Utc>) {
         match event {
             Event::Server(event) => self.server.evolve(event),
             Event::Node(event) => {

@@ -9,6 +9,7 @@ use stapes_core::{
     },
     spec::{GuestSpec, Limits, Reservation, RootSource},
     task::{Outcome, Subject, Task, Work},
+    template::RenderedFile,
 };
 
 use crate::executor::Executor;
@@ -116,7 +117,8 @@ async fn start(
     let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
     settled?;
-    let running = drivers.guests.start(&opened(executor, spec)?, &layers?).await?;
+    let spec = GuestSpec { files: render(executor, spec).await, ..opened(executor, spec)? };
+    let running = drivers.guests.start(&spec, &layers?).await?;
     Ok(Outcome::Started(running))
 }
 
@@ -134,6 +136,17 @@ fn opened(executor: &Executor, spec: &GuestSpec) -> Result<GuestSpec, DriverErro
         })?;
     }
     Ok(spec)
+}
+
+/// The files that the image wants inside. Without them the guest is a guest still, so that what
+/// goes wrong here is told and no reason not to start.
+async fn render(executor: &Executor, spec: &GuestSpec) -> Vec<RenderedFile> {
+    let (Some(image), Some(context)) = (&spec.image, &spec.template) else { return Vec::new() };
+    let rendered = executor.drivers.images.render(image, context).await;
+    rendered.unwrap_or_else(|error| {
+        tracing::warn!(instance = %spec.instance, %image, %error, "starts without templates");
+        Vec::new()
+    })
 }
 
 /// Takes the interfaces into the address plan, and remembers them for the next start of the daemon.

@@ -21,6 +21,7 @@ use crate::{
     project::Project,
     rejection::{Noun, Rejection},
     spec::{IdMap, RootSource},
+    template::Trigger,
     world::{World, missing},
 };
 
@@ -122,6 +123,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         idmap: IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE },
         leases: assigned(leases),
         snapshots: origin.snapshots,
+        template: trigger(&wanted.source),
     };
     let mut steps = origin.steps;
     if wanted.start {
@@ -137,6 +139,14 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     let born = Event::Created(Box::new(created));
     append_job(world, context, &mut decision, &instance, Verb::CreateInstance, steps, vec![born])?;
     Ok(decision)
+}
+
+const fn trigger(source: &Source) -> Option<Trigger> {
+    match source {
+        Source::Image(_) => Some(Trigger::Create),
+        Source::Copy { .. } => Some(Trigger::Copy),
+        Source::Empty => None,
+    }
 }
 
 fn reserve(name: Name, holder: InstanceId) -> name::Event {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Created, Event, Instance, Job, Reconfigured, Snapshot, Status, Step};
-use crate::{config, ids::InstanceId};
+use crate::{config, ids::InstanceId, spec::RootSource, template::Trigger};
 
 impl Instance {
     /// The instance that an [`Event::Created`] makes.
@@ -25,6 +25,7 @@ impl Instance {
             idmap,
             leases,
             snapshots,
+            template,
         } = created.clone();
         Self {
             id,
@@ -50,6 +51,7 @@ impl Instance {
             status: Status::Creating,
             job: None,
             last_exit: None,
+            template,
         }
     }
 
@@ -79,12 +81,16 @@ impl Instance {
             }
             Event::RootReplaced { image } => {
                 self.image.clone_from(image);
+                if self.is_being_rebuilt() {
+                    self.template = Some(Trigger::Create);
+                }
                 self.step_done(|step| matches!(step, Step::ReplaceRoot { .. }));
             }
             Event::Started { pid, at, guest } => {
                 self.guest = *guest;
                 self.status = Status::Running { pid: *pid, since: *at };
                 self.last_started_at = Some(*at);
+                self.template = None;
                 self.step_done(|step| matches!(step, Step::Start));
             }
             Event::Stopped { cause, at } => {
@@ -99,7 +105,11 @@ impl Instance {
                 self.step_done(|step| matches!(step, Step::ApplyReservations))
             }
             Event::Reconfigured(change) => self.reconfigured(change),
-            Event::Renamed { to, .. } => self.name.clone_from(to),
+            Event::Renamed { to, .. } => {
+                self.name.clone_from(to);
+                // What creation owes has the new name too.
+                self.template.get_or_insert(Trigger::Rename);
+            }
             Event::SnapshotTaken { name, snapshot, expires_at } => {
                 let taken = Snapshot {
                     id: *snapshot,
@@ -171,6 +181,12 @@ impl Instance {
         if let Some(ephemeral) = change.ephemeral {
             self.ephemeral = ephemeral;
         }
+    }
+
+    /// From an image: a copy's root is replaced too, by its source's.
+    fn is_being_rebuilt(&self) -> bool {
+        let step = self.job.as_ref().and_then(|job| job.steps.first());
+        matches!(step, Some(Step::ReplaceRoot { source: RootSource::Image(_) }))
     }
 
     /// The step under way is over if it is the one that `is_it` means; with the last one the job is.

@@ -28,6 +28,7 @@ use crate::{
     port::guest::ExitCause,
     port::image::ImageKind,
     spec::{IdMap, Incarnation, MacAddress, RootSource},
+    template::Trigger,
 };
 
 mod create;
@@ -81,6 +82,9 @@ pub struct Instance {
     pub job: Option<Job>,
     /// How it ended the last time it ran.
     pub last_exit: Option<(ExitCause, DateTime<Utc>)>,
+    /// Which of its image's templates its next start writes, besides those of each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Trigger>,
 }
 
 /// What is true of the guest.
@@ -245,6 +249,9 @@ pub struct Created {
     /// Of a copy: the snapshots that come with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub snapshots: BTreeMap<String, Snapshot>,
+    /// What its first start owes its image's templates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Trigger>,
 }
 
 /// A delta: fields that did not change are absent.

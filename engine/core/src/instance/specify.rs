@@ -17,6 +17,7 @@ use crate::{
         Security,
     },
     task::Work,
+    template::TemplateContext,
     world::World,
 };
 
@@ -325,7 +326,33 @@ fn guest_spec(
         environment: expanded.config.iter().filter_map(variable).collect(),
         nics: nic_specs(world, instance, expanded),
         disks: disk_specs(world, expanded)?,
+        template: instance.image.as_ref().map(|_| template_context(instance, expanded)),
+        files: Vec::new(),
     })
+}
+
+/// Secrets stay out: the context lies on the log.
+fn template_context(instance: &Instance, expanded: &Expanded) -> TemplateContext {
+    let kind = match instance.kind {
+        ImageKind::Container => "container",
+        ImageKind::VirtualMachine => "virtual-machine",
+    };
+    let privileged = config::is_true(&expanded.config, "security.privileged");
+    let facts = [
+        ("name", instance.name.clone()),
+        ("architecture", instance.architecture.clone()),
+        ("type", kind.to_owned()),
+        ("ephemeral", instance.ephemeral.to_string()),
+        ("privileged", privileged.to_string()),
+    ];
+    let open = |(key, _): &(&String, &String)| !config::is_secret(key);
+    let owned = |(key, value): (&String, &String)| (key.clone(), value.clone());
+    TemplateContext {
+        due: instance.template,
+        instance: facts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        config: expanded.config.iter().filter(open).map(owned).collect(),
+        devices: expanded.devices.clone(),
+    }
 }
 
 /// The work of one step on `instance` as it is now.

@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::DriverError;
-use crate::ids::Fingerprint;
+use crate::{
+    ids::Fingerprint,
+    template::{RenderedFile, TemplateContext},
+};
 
 pub mod laws;
 mod memory;
@@ -69,6 +72,14 @@ pub trait Images: Send + Sync + std::fmt::Debug + 'static {
     async fn files(&self, image: &Fingerprint) -> Result<ImageFiles, DriverError>;
     /// Fine when there is none.
     async fn remove(&self, image: &Fingerprint) -> Result<(), DriverError>;
+    /// The files that the image wants in a guest that starts now. A template that is wrong is told
+    /// and left out: a guest starts without its file rather than not at all. What was made from an
+    /// image that was removed since is still served.
+    async fn render(
+        &self,
+        image: &Fingerprint,
+        context: &TemplateContext,
+    ) -> Result<Vec<RenderedFile>, DriverError>;
     /// Packs a directory tree as a unified image and keeps it.
     async fn publish(
         &self,

@@ -20,6 +20,7 @@ use stapes_core::{
         CpuLimit, DiskSource, DiskSpec, GuestSpec, IdMap, Incarnation, Ipv4Plan, Ipv6Plan, Limits,
         MacAddress, NetworkSpec, NicSpec, Reservation, RootSource, Security,
     },
+    template::{TemplateContext, Trigger},
 };
 use uuid::Uuid;
 
@@ -101,6 +102,9 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
+pub(super) const TRIGGERS: [Trigger; 4] =
+    [Trigger::Create, Trigger::Copy, Trigger::Rename, Trigger::Start];
+
 pub(super) fn gains() -> [Gain; 3] {
     let image = Gain::Image { fingerprint: fingerprint(), size_bytes: 1 << 20 };
     [Gain::Nothing, Gain::Exit { status: 3 }, image]
@@ -172,6 +176,7 @@ pub(super) fn created() -> instance::Created {
         idmap: IdMap { base: 1_000_000, size: 65_536 },
         leases: [(text("eth0"), lease())].into(),
         snapshots: [(text("s"), snapshot)].into(),
+        template: None,
     }
 }
 
@@ -213,7 +218,23 @@ pub(super) fn guest() -> GuestSpec {
             disk(DiskSource::Host("/srv".into())),
             disk(DiskSource::Volume { pool, volume }),
         ],
+        template: None,
+        files: Vec::new(),
     }
+}
+
+pub(super) fn created_with_templates(due: Trigger) -> instance::Event {
+    instance::Event::Created(Box::new(instance::Created { template: Some(due), ..created() }))
+}
+
+pub(super) fn guest_with_templates() -> GuestSpec {
+    let template = TemplateContext {
+        due: Some(Trigger::Rename),
+        instance: config(),
+        config: config(),
+        devices: [(text("root"), config())].into(),
+    };
+    GuestSpec { template: Some(template), ..guest() }
 }
 
 pub(super) const fn incarnation() -> Incarnation {

@@ -280,7 +280,14 @@ pub(super) fn records() -> Vec<(String, Record)> {
     more("instance/stopped.every-cause", causes().map(|cause| stopped(cause).into()).into());
     more("operation/accepted.every-verb", VERBS.map(|verb| accepted(verb).into()).into());
     more("operation/succeeded.every-gain", gains().map(gained).into());
+    more(
+        "instance/created.every-template",
+        TRIGGERS.map(|due| created_with_templates(due).into()).into(),
+    );
     more("name/reserved.every-kind", NAME_KINDS.map(|kind| reserved(kind).into()).into());
+    let spec = Box::new(guest_with_templates());
+    let start = Work::Start { spec, reservations: Vec::new() };
+    records.push(("task/start.templates".to_owned(), record(Body::Task(Box::new(task(start))))));
     records
 }
 

@@ -45,6 +45,8 @@ pub fn plain_guest(name: &str) -> GuestSpec {
         environment: std::collections::BTreeMap::new(),
         nics: Vec::new(),
         disks: Vec::new(),
+        template: None,
+        files: Vec::new(),
     }
 }
 

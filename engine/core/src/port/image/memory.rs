@@ -12,7 +12,10 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::{DriverError, ImageFacts, ImageFiles, ImageKind, Images, Upload};
-use crate::ids::Fingerprint;
+use crate::{
+    ids::Fingerprint,
+    template::{RenderedFile, TemplateContext},
+};
 
 /// What the archive that is staged would say of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +170,15 @@ impl Images for MemoryImages {
         state.fault()?;
         state.kept.remove(image);
         Ok(())
+    }
+
+    /// What is staged here has no templates.
+    async fn render(
+        &self,
+        _image: &Fingerprint,
+        _context: &TemplateContext,
+    ) -> Result<Vec<RenderedFile>, DriverError> {
+        Ok(Vec::new())
     }
 
     async fn publish(
