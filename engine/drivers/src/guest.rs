@@ -83,6 +83,8 @@ pub struct ContainersConfig {
     pub storage: Option<Arc<dyn Storage>>,
     /// No start takes longer.
     pub start_timeout: Duration,
+    /// Gives overlays their layers by path even where the kernel takes descriptors.
+    pub layers_by_path: bool,
 }
 
 impl ContainersConfig {
@@ -94,6 +96,7 @@ impl ContainersConfig {
             cgroup_parent: parent.to_owned(),
             storage: None,
             start_timeout: Duration::from_secs(60),
+            layers_by_path: false,
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct Containers {
 struct Inner {
     config: ContainersConfig,
     layout: Layout,
+    /// Probed once: the kernel stays the same.
+    layers_by_path: bool,
     /// Where shims are born.
     shims: OwnedFd,
     programs: spawn::Programs,
@@ -166,8 +171,10 @@ impl Containers {
         let (sender, receiver) = mpsc::channel(EXITS_MAX);
         let over = CancellationToken::new();
         let watching = over.clone().drop_guard();
+        let layers_by_path = config.layers_by_path || !stapes_shim::takes_descriptors();
+        let slots = Mutex::default();
         let inner =
-            Inner { config, layout, shims, programs, slots: Mutex::default(), exits: sender, over };
+            Inner { config, layout, layers_by_path, shims, programs, slots, exits: sender, over };
         let exits = Mutex::new(Some(receiver));
         Ok(Self { inner: Arc::new(inner), exits, _watching: watching })
     }

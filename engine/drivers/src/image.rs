@@ -1,7 +1,7 @@
 //! Images: where their files are kept, how they are checked, unpacked, made and published.
 //!
 //! ```text
-//! upload ─► staging/ ─► hash + check in the helper ─► blobs/<fingerprint>[.root] + .json
+//! upload ─► staging/ ─► hash + check in the helper ─► blobs/<fingerprint>[.root] + .templates + .json
 //! pool   ─► Unpacker: blobs ─► helper behind walls ─► target/{rootfs, metadata.yaml, templates}
 //! ```
 //!
@@ -23,7 +23,7 @@ pub mod metadata;
 mod publish;
 mod refusal;
 mod store;
-pub mod templates;
+mod templates;
 pub mod unpack;
 
 pub use self::{

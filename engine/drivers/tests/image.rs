@@ -11,6 +11,7 @@ use stapes_core::{
         DriverError,
         image::{ImageKind, Images, Upload, laws},
     },
+    template::{TemplateContext, Trigger},
 };
 use stapes_drivers::{
     image::{Limits, Owners},
@@ -277,6 +278,46 @@ async fn metadata_must_be_there_small_and_right() {
         let error = Bench::new().refused(&bytes).await;
         assert!(error.contains(says), "want {says:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn templates_are_rendered_when_they_are_due_and_one_that_is_wrong_spoils_no_other() {
+    let metadata = "architecture: x86_64\ncreation_date: 1\ntemplates:\n\
+        \x20 /plain: {when: [create, start], template: plain.tpl, mode: \"0600\", uid: 5}\n\
+        \x20 /logic: {when: [create], template: logic.tpl, create_only: true}\n\
+        \x20 /endless: {when: [create], template: endless.tpl}\n\
+        \x20 /missing: {when: [create], template: missing.tpl}\n";
+    let endless =
+        "{% for a in devices %}{% for b in devices %}{{ config_get('x') }}{% endfor %}{% endfor %}";
+    let archive = Archive::empty()
+        .file("metadata.yaml", metadata.as_bytes())
+        .file("templates/plain.tpl", b"{{ instance.name }} {{ trigger }}\n")
+        .file("templates/logic.tpl", b"{% if instance.name == 'c1' %}yes{% endif %} {{ trigger }}")
+        .file("templates/endless.tpl", endless.as_bytes())
+        .directory("rootfs", 0o755);
+    let bench = Bench::new();
+    let image = bench.ingest(&archive.bytes()).await.unwrap().fingerprint;
+    let mut context = TemplateContext {
+        due: Some(Trigger::Create),
+        instance: [("name".to_owned(), "c1".to_owned())].into(),
+        config: [("x".to_owned(), "x".repeat(60_000))].into(),
+        ..TemplateContext::default()
+    };
+    context.devices = (0..20).map(|number| (format!("d{number}"), [].into())).collect();
+    for _ in 0..2 {
+        let files = bench.store.render(&image, &context).await.unwrap();
+        assert_eq!(files.len(), 2, "{files:?}");
+        assert_eq!((files[0].path.as_str(), files[0].content.as_str()), ("/logic", "yes create"));
+        assert!(files[0].create_only);
+        assert_eq!((files[1].path.as_str(), files[1].content.as_str()), ("/plain", "c1 start\n"));
+        assert_eq!((files[1].mode, files[1].uid, files[1].gid), (Some(0o600), Some(5), None));
+        // Guests made from it want them still.
+        bench.store.remove(&image).await.unwrap();
+    }
+    context.due = None;
+    assert_eq!(bench.store.render(&image, &context).await.unwrap().len(), 1);
+    let stranger = Fingerprint::new("ab".repeat(32)).unwrap();
+    assert_eq!(bench.store.render(&stranger, &context).await.unwrap(), []);
 }
 
 #[tokio::test]

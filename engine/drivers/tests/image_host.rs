@@ -14,7 +14,10 @@ use std::{
 };
 
 use image_archives::*;
-use stapes_core::port::image::{Images, Upload};
+use stapes_core::{
+    port::image::{Images, Upload},
+    template::{TemplateContext, Trigger},
+};
 use stapes_drivers::{
     image::{
         Limits, Owners,
@@ -294,17 +297,14 @@ async fn a_debian_is_built() {
         assert!(anywhere, "{wanted}");
     }
     assert_eq!(root.join("usr/bin/su").metadata().unwrap().mode() & 0o7777, 0o4755);
-    let context = stapes_drivers::image::templates::Context {
+    let context = TemplateContext {
+        due: Some(Trigger::Create),
         instance: [("name".to_owned(), "c1".to_owned())].into(),
-        ..Default::default()
+        ..TemplateContext::default()
     };
-    let root_fd = rustix::fs::open(&root, rustix::fs::OFlags::DIRECTORY, 0.into()).unwrap();
-    let trigger = stapes_drivers::image::templates::Trigger::Create;
-    let written = bench
-        .store
-        .apply_templates(&target, trigger, &context, std::os::fd::AsFd::as_fd(&root_fd))
-        .await
-        .unwrap();
-    assert_eq!(written, [PathBuf::from("/etc/hostname"), PathBuf::from("/etc/hosts")]);
-    assert_eq!(read("etc/hostname"), "c1\n");
+    let image = bench.store.list().unwrap().remove(0);
+    let files = bench.store.render(&image, &context).await.unwrap();
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(paths, ["/etc/hostname", "/etc/hosts"]);
+    assert_eq!(files[0].content, "c1\n");
 }

@@ -27,3 +27,5 @@ mod stop;
 pub mod supervise;
 pub mod sys;
 pub mod transport;
+
+pub use start::takes_descriptors;

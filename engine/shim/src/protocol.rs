@@ -95,6 +95,9 @@ pub struct Hello {
     /// This shim took the guest over from one that was killed.
     #[serde(default)]
     pub rescued: bool,
+    /// What did not go as it was told, but well enough to run.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 /// How the guest ended. Also the file `exit`, the shim's last word.

@@ -27,6 +27,12 @@ pub struct Spec {
     pub environment: Vec<(String, String)>,
     pub nics: Vec<Nic>,
     pub disks: Vec<Disk>,
+    /// Written before init runs.
+    #[serde(default)]
+    pub files: Vec<WrittenFile>,
+    /// This kernel's overlays take their layers by path alone.
+    #[serde(default)]
+    pub layers_by_path: bool,
     pub cgroups: cgroup::Layout,
     /// When the driver asked, in microseconds since 1970.
     pub asked_at_us: i64,
@@ -83,6 +89,17 @@ pub struct Disk {
     pub source: PathBuf,
     pub path: PathBuf,
     pub read_only: bool,
+}
+
+/// A file inside; what is not said of one that is there stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenFile {
+    pub path: String,
+    pub content: String,
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub create_only: bool,
 }
 
 impl Spec {

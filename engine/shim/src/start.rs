@@ -40,9 +40,12 @@ mod console;
 mod covers;
 mod device_nodes;
 mod disks;
+mod files;
 mod root;
 
 pub(crate) use child::settle;
+pub use root::takes_descriptors;
+
 pub(crate) use console::replace as replace_console;
 
 /// The shim's words to the child.
@@ -61,7 +64,10 @@ enum ToChild {
 #[derive(Debug, Serialize, Deserialize)]
 enum FromChild {
     /// With the console's master and slave and the root of devpts; execve is next.
-    Ready,
+    Ready {
+        /// What it could do without.
+        problems: Vec<String>,
+    },
     Failed {
         doing: String,
         errno: i32,
@@ -77,6 +83,7 @@ pub(crate) struct Started {
     pub(crate) devpts: OwnedFd,
     /// The v1 groups, for programs that are executed later.
     pub(crate) doors: Vec<fs::File>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// Starts the guest, and answers its console. On an error nothing of it is left.
@@ -95,7 +102,9 @@ fn start_in(spec: &Spec, group: &Group<'_>) -> Result<(Started, Terminal)> {
     let (pid, pidfd) = fork(spec, &directory, &doors, &ours, theirs)?;
     let started = lead(spec, pid, &pidfd, &ours);
     match started {
-        Ok((console, devpts)) => Ok((Started { pid, pidfd, devpts, doors }, console)),
+        Ok(Ready { console, devpts, problems }) => {
+            Ok((Started { pid, pidfd, devpts, doors, problems }, console))
+        }
         Err(fault) => {
             // It is our child and not reaped: it can neither be another nor survive.
             let _ = process::signal(pidfd.as_fd(), nix::libc::SIGKILL);
@@ -133,7 +142,7 @@ fn fork(
 }
 
 /// What the shim does while the child does its part.
-fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<(Terminal, OwnedFd)> {
+fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<Ready> {
     if let Some(ids) = spec.ids {
         let map = format!("0 {} {}", ids.base, ids.size);
         for name in ["uid_map", "gid_map"] {
@@ -146,9 +155,9 @@ fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<(Ter
         None => None,
     };
     let ids = ids.as_ref().map(OwnedFd::as_fd);
-    let devices = device_nodes::make(ids)?;
+    let devices = device_nodes::make(spec.ids)?;
     connect(&spec.nics, pidfd.as_fd(), pid)?;
-    let root = root::make(&spec.root, spec.ids, ids)?;
+    let root = root::make(spec, ids)?;
     let disks = disks::open(&spec.disks, ids)?;
     tell(socket, &ToChild::Mounts { disks: disks.len() }, &[root.as_fd(), devices.as_fd()])?;
     for disk in &disks {
@@ -190,14 +199,21 @@ fn connect(nics: &[Nic], pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
     Ok(())
 }
 
-fn await_ready(socket: &OwnedFd) -> Result<(Terminal, OwnedFd)> {
+/// What the child has when all that is left is to execute init.
+struct Ready {
+    console: Terminal,
+    devpts: OwnedFd,
+    problems: Vec<String>,
+}
+
+fn await_ready(socket: &OwnedFd) -> Result<Ready> {
     let words = "start the guest's init";
     match transport::receive(socket).doing(words)? {
-        Some((FromChild::Ready, descriptors)) => {
+        Some((FromChild::Ready { problems }, descriptors)) => {
             let mut descriptors = descriptors.into_iter();
             match (descriptors.next(), descriptors.next(), descriptors.next()) {
                 (Some(master), Some(slave), Some(devpts)) => {
-                    Ok((Terminal { master, slave }, devpts))
+                    Ok(Ready { console: Terminal { master, slave }, devpts, problems })
                 }
                 _ => Err(Fault::because(words, "it sent no console")),
             }
@@ -223,7 +239,7 @@ impl FromChild {
             Self::Failed { doing, errno, .. } => {
                 Fault::new(doing, std::io::Error::from_raw_os_error(errno))
             }
-            Self::Ready => Fault::because("start the guest's init", "it spoke out of turn"),
+            Self::Ready { .. } => Fault::because("start the guest's init", "it spoke out of turn"),
         }
     }
 }

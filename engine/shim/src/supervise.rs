@@ -86,6 +86,7 @@ impl Shim {
         } else {
             let (guest, console) = start::start(&spec)?;
             let hello = hello(&spec, guest.pid, false).doing("look at init")?;
+            let hello = Hello { problems: guest.problems.clone(), ..hello };
             (guest, console, hello)
         };
         let console = Console::new(console).doing("read the console")?;
@@ -335,5 +336,6 @@ fn hello(spec: &Spec, pid: i32, rescued: bool) -> io::Result<Hello> {
         boot: sys::boot_id()?,
         started_at_us: sys::now_us(),
         rescued,
+        problems: Vec::new(),
     })
 }

@@ -28,6 +28,7 @@ pub(super) fn spec(
     root: &RootLayers,
     disks: &[PathBuf],
     cgroups: &Layout,
+    layers_by_path: bool,
     now: DateTime<Utc>,
 ) -> Result<spec::Spec, DriverError> {
     check(spec)?;
@@ -42,6 +43,14 @@ pub(super) fn spec(
         host_name: nic.host_name.clone(),
         bridge: nic.bridge.clone(),
         mac: nic.mac.0,
+    });
+    let files = spec.files.iter().map(|file| spec::WrittenFile {
+        path: file.path.clone(),
+        content: file.content.clone(),
+        mode: file.mode,
+        uid: file.uid,
+        gid: file.gid,
+        create_only: file.create_only,
     });
     let ids = spec::Ids { base: spec.idmap.base, size: spec.idmap.size };
     Ok(spec::Spec {
@@ -62,6 +71,8 @@ pub(super) fn spec(
         environment: spec.environment.clone().into_iter().collect(),
         nics: nics.collect(),
         disks: disks.collect(),
+        files: files.collect(),
+        layers_by_path,
         cgroups: cgroups.clone(),
         asked_at_us: now.timestamp_micros(),
     })

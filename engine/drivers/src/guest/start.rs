@@ -59,7 +59,8 @@ impl Inner {
         }
         self.clear(instance).await?;
         let disks = self.disks(spec).await?;
-        let told = convert::spec(spec, root, &disks, &self.layout, Utc::now())?;
+        let by_path = self.layers_by_path;
+        let told = convert::spec(spec, root, &disks, &self.layout, by_path, Utc::now())?;
         let directory = Directory::make(&self.config.run_dir, instance)
             .map_err(failed("make the directory for the guest's records"))?;
         let directory = Arc::new(directory);
@@ -119,6 +120,9 @@ impl Inner {
         spec: Spec,
     ) -> Known {
         let Born { hello, conversation, pidfd } = born;
+        for problem in &hello.problems {
+            tracing::warn!(%instance, problem, "the guest runs, but");
+        }
         let directory = Arc::clone(directory);
         let known = Known { hello: Arc::new(hello), directory, spec: Arc::new(spec) };
         {

@@ -30,7 +30,10 @@ pub(super) async fn read(
 }
 
 /// The texts, in the order of the sources.
-pub(super) async fn render(config: &ImageConfig, job: RenderJob) -> Result<Vec<String>, Refusal> {
+pub(super) async fn render(
+    config: &ImageConfig,
+    job: RenderJob,
+) -> Result<Vec<Result<String, Refusal>>, Refusal> {
     let wanted = job.sources.len();
     match run(config, &Request::Render(Box::new(job)), &|_| {}).await? {
         Answer::Rendered(texts) if texts.len() == wanted => Ok(texts),
@@ -46,7 +49,7 @@ fn misheard() -> Refusal {
 
 enum Answer {
     Unpacked(Box<Unpacked>),
-    Rendered(Vec<String>),
+    Rendered(Vec<Result<String, Refusal>>),
 }
 
 async fn run(

@@ -2,7 +2,7 @@
 //! helper's stdin, then lines of JSON on its stdout. Stdin stays open: when it closes, the daemon is
 //! gone and the helper ends.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stapes_core::{ids::Fingerprint, port::image::ImageKind};
@@ -53,7 +53,8 @@ pub(super) enum Line {
     /// Bytes of the files read so far.
     Progress(Progress),
     Done(Box<Unpacked>),
-    Rendered(Vec<String>),
+    /// In the order of the sources.
+    Rendered(Vec<Result<String, Refusal>>),
     Refused(Refusal),
 }
 
@@ -77,6 +78,8 @@ pub struct Unpacked {
     pub kind: ImageKind,
     /// The text of metadata.yaml.
     pub metadata: String,
+    /// The texts of its templates, by file name.
+    pub templates: BTreeMap<String, String>,
     pub tally: Tally,
     pub confinement: Confinement,
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use stapes_core::{
         DriverError,
         image::{ImageFacts, ImageFiles, ImageKind, Images, Upload},
     },
+    template::{RenderedFile, TemplateContext},
 };
 
 use super::{
@@ -22,6 +24,7 @@ use super::{
     helper,
     job::{Job, Progress, Unpacked},
     publish,
+    templates::Templates,
 };
 use crate::storage::Unpacker;
 
@@ -30,9 +33,13 @@ const NOTHING_UNPACKED: &str = "nothing was unpacked";
 const HASH_BYTES: usize = 1024 * 1024;
 const FILENAME_BYTES_MAX: usize = 255;
 
+/// Images whose templates are held in memory at most.
+const TEMPLATES_MAX: usize = 256;
+
 #[derive(Debug)]
 pub struct ImageStore {
     config: ImageConfig,
+    templates: Mutex<BTreeMap<Fingerprint, Arc<Templates>>>,
 }
 
 /// What is known of an upload before it is kept.
@@ -47,7 +54,7 @@ impl ImageStore {
     /// # Errors
     /// When the store's directories can neither be found nor made.
     pub fn new(config: ImageConfig) -> Result<Self, DriverError> {
-        let store = Self { config };
+        let store = Self { config, templates: Mutex::default() };
         for directory in [store.staging(), store.blobs()] {
             std::fs::create_dir_all(&directory)
                 .map_err(|error| failed("make", &directory, &error))?;
@@ -145,6 +152,31 @@ impl ImageStore {
         self.blobs().join(format!("{image}.root"))
     }
 
+    fn templates_path(&self, image: &Fingerprint) -> PathBuf {
+        self.blobs().join(format!("{image}.templates"))
+    }
+
+    /// Those of an image that is here, or was.
+    fn templates(&self, image: &Fingerprint) -> Result<Arc<Templates>, DriverError> {
+        let mut held = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(templates) = held.get(image) {
+            return Ok(Arc::clone(templates));
+        }
+        let path = self.templates_path(image);
+        let templates = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| failed("read", &path, &io::Error::other(error)))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Templates::default(),
+            Err(error) => return Err(failed("read", &path, &error)),
+        };
+        if held.len() >= TEMPLATES_MAX {
+            held.clear();
+        }
+        let templates = Arc::new(templates);
+        held.insert(image.clone(), Arc::clone(&templates));
+        Ok(templates)
+    }
+
     fn facts_path(&self, image: &Fingerprint) -> PathBuf {
         self.blobs().join(format!("{image}.json"))
     }
@@ -177,7 +209,7 @@ impl ImageStore {
     }
 
     /// Moves the files in and writes down what they are; that makes them an image.
-    fn keep(&self, files: &ImageFiles, facts: &ImageFacts) -> io::Result<()> {
+    fn keep(&self, files: &ImageFiles, facts: &ImageFacts, templates: Templates) -> io::Result<()> {
         let image = &facts.fingerprint;
         let moves = [
             (Some(&files.metadata), self.blob(image)),
@@ -190,12 +222,24 @@ impl ImageStore {
         }
         let blobs = std::fs::File::open(self.blobs())?;
         blobs.sync_all()?;
+        if !templates.is_empty() {
+            self.write_down(&templates, &self.templates_path(image))?;
+        }
+        let mut held = self.templates.lock().unwrap_or_else(PoisonError::into_inner);
+        held.remove(image);
+        drop(held);
+        self.write_down(facts, &self.facts_path(image))?;
+        blobs.sync_all()
+    }
+
+    /// Whole or not at all.
+    fn write_down(&self, what: &impl serde::Serialize, path: &Path) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.staging())?;
-        serde_json::to_writer(file.as_file_mut(), facts)?;
+        serde_json::to_writer(file.as_file_mut(), what)?;
         file.as_file_mut().flush()?;
         file.as_file().sync_all()?;
-        file.persist(self.facts_path(image))?;
-        blobs.sync_all()
+        file.persist(path)?;
+        Ok(())
     }
 
     async fn take_in(
@@ -210,8 +254,8 @@ impl ImageStore {
         if let Ok(known) = self.facts(&checked.fingerprint) {
             return Ok(known);
         }
-        let facts = facts(checked, files, filename)?;
-        self.keep(files, &facts)
+        let (facts, templates) = facts(checked, files, filename)?;
+        self.keep(files, &facts, templates)
             .map_err(|error| failed("keep the image in", &self.blobs(), &error))?;
         tracing::info!(image = %facts.fingerprint, bytes = facts.size_bytes, "keeps an image");
         Ok(facts)
@@ -277,6 +321,15 @@ impl Images for ImageStore {
         Ok(())
     }
 
+    async fn render(
+        &self,
+        image: &Fingerprint,
+        context: &TemplateContext,
+    ) -> Result<Vec<RenderedFile>, DriverError> {
+        let templates = self.templates(image)?;
+        Ok(templates.render(&self.config, image, context).await)
+    }
+
     async fn publish(
         &self,
         root: PathBuf,
@@ -297,13 +350,14 @@ fn facts(
     checked: Checked,
     files: &ImageFiles,
     filename: Option<&str>,
-) -> Result<ImageFacts, DriverError> {
+) -> Result<(ImageFacts, Templates), DriverError> {
     let Checked { fingerprint, size_bytes, unpacked, metadata } = checked;
     let created_at = metadata.created_at().ok_or_else(|| {
         DriverError::Refused(format!("metadata.yaml has no creation_date; {NOTHING_KEPT}"))
     })?;
     let default = || default_filename(&fingerprint, files);
-    Ok(ImageFacts {
+    let templates = Templates::of(&metadata, unpacked.templates);
+    let facts = ImageFacts {
         size_bytes,
         kind: unpacked.kind,
         created_at,
@@ -313,7 +367,8 @@ fn facts(
         split: files.root.is_some(),
         filename: filename.and_then(clean_filename).unwrap_or_else(default),
         fingerprint,
-    })
+    };
+    Ok((facts, templates))
 }
 
 /// `<fingerprint>.tar.gz`, by what the file is; the root of a split image goes under the same name

@@ -123,7 +123,7 @@ fn render(job: &RenderJob) -> Result<ExitCode, Refusal> {
     confine::drop_capabilities(Owners::Mine)?;
     confine::landlock(None, false)?;
     seccomp::install(false)?;
-    say(&Line::Rendered(templates::render(job)?));
+    say(&Line::Rendered(templates::render(job)));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -253,7 +253,8 @@ fn take(
     if let Some(tree) = tree.as_mut() {
         finish(tree, &metadata)?;
     }
-    Ok(Unpacked { kind, metadata, tally: found.tally, confinement })
+    let (templates, tally) = (found.templates, found.tally);
+    Ok(Unpacked { kind, metadata, templates, tally, confinement })
 }
 
 fn finish(tree: &mut Tree, metadata: &str) -> Result<(), Refusal> {

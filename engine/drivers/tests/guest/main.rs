@@ -10,3 +10,4 @@ mod host;
 mod keep_laws;
 mod life;
 mod programs;
+mod templates;

@@ -14,7 +14,7 @@ use std::{
 use nix::libc;
 use rustix::mount::MountAttrFlags;
 
-use super::{FromChild, ToChild, console, covers, disks};
+use super::{FromChild, ToChild, console, covers, disks, files};
 use crate::{
     cgroup,
     fault::{Doing as _, Fault, Result},
@@ -67,6 +67,8 @@ fn become_init(
     let (ToChild::Mounts { disks }, mounts) = hear(socket)? else { return Err(out_of_turn()) };
     let [root, devices] = <[OwnedFd; 2]>::try_from(mounts).map_err(|_| out_of_turn())?;
     mount::attach_over_root(root.as_fd()).doing("attach the root")?;
+    // Before anything of its own lies over the root.
+    let problems = files::write(root.as_fd(), &spec.files);
     own.attach(root.as_fd(), devices.as_fd())?;
     let console = console::make(own.terminals.as_fd(), root.as_fd())?;
     if spec.ids.is_none() && !spec.nesting {
@@ -84,7 +86,7 @@ fn become_init(
     terminal::take(console.slave.as_fd()).doing("take the console")?;
     settle()?;
     let descriptors = [console.master.as_fd(), console.slave.as_fd(), own.terminals.as_fd()];
-    transport::send(socket, &FromChild::Ready, &descriptors).doing("report")?;
+    transport::send(socket, &FromChild::Ready { problems }, &descriptors).doing("report")?;
     execute(spec)
 }
 
@@ -207,7 +209,7 @@ fn attach(
     mount::attach(mount, target.as_fd()).doing_with(words)
 }
 
-fn propagate(place: &std::ffi::CStr, kind: libc::c_ulong) -> io::Result<()> {
+pub(super) fn propagate(place: &std::ffi::CStr, kind: libc::c_ulong) -> io::Result<()> {
     let none = std::ptr::null();
     // SAFETY: the path is a C string; the kernel reads nothing else for a change of propagation.
     sys::answer(libc::c_long::from(unsafe {

@@ -1,12 +1,10 @@
 //! The guest's `/dev`: a small tmpfs that the host makes, for only the host may make nodes.
 //!
-//! It is mounted with the guest's ids, so that the nodes belong to the guest's root. It stays the
-//! host's file system: hence its limits, which the guest cannot change.
+//! It is made with the guest's ids, so that the nodes belong to the guest's root; mapping the ids of
+//! the mount would do the same, but a tmpfs can do that since Linux 6.3 only. It stays the host's
+//! file system: hence its limits, which the guest cannot change.
 
-use std::{
-    ffi::CStr,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-};
+use std::{ffi::CStr, os::fd::OwnedFd};
 
 use rustix::{
     fs::{FileType, Mode, makedev, mkdirat, mknodat, symlinkat},
@@ -15,7 +13,11 @@ use rustix::{
 
 use crate::{
     fault::{Doing as _, Result},
-    sys::mount::{self, Parameter},
+    spec::Ids,
+    sys::{
+        acting_as, c_string,
+        mount::{self, Parameter},
+    },
 };
 
 /// Name, major, minor.
@@ -41,19 +43,24 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd/2", c"stderr"),
 ];
 
-pub(super) fn make(ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(super) fn make(ids: Option<Ids>) -> Result<OwnedFd> {
+    let owner =
+        c_string(ids.map_or(0, |ids| ids.base).to_string()).doing("name the owner of /dev")?;
     let parameters = [
+        Parameter::Value(c"uid", &owner),
+        Parameter::Value(c"gid", &owner),
         Parameter::Value(c"size", c"512k"),
         Parameter::Value(c"nr_inodes", c"4096"),
         Parameter::Value(c"mode", c"755"),
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let devices = mount::make(c"tmpfs", &parameters, attributes)?;
-    fill(&devices).doing("fill /dev")?;
-    if ids.is_some() {
-        mount::set_attributes(devices.as_fd(), MountAttrFlags::empty(), ids, false)
-            .doing("map the ids of /dev")?;
+    let fill = || fill(&devices);
+    match ids {
+        Some(ids) => acting_as(ids.base, fill),
+        None => fill(),
     }
+    .doing("fill /dev")?;
     Ok(devices)
 }
 

@@ -3,6 +3,8 @@
 //! On disk the files are unshifted: what belongs to the guest's root belongs to 0. The mount maps
 //! ids, so that a copy, a snapshot or a migration never has to change an owner.
 
+mod stage;
+
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
@@ -18,21 +20,22 @@ use rustix::{
 
 use crate::{
     fault::{Doing as _, Fault, Result},
-    spec::{Ids, Root, UPPER, WORK},
+    spec::{Ids, Root, Spec, UPPER, WORK},
     sys::{self, mount},
 };
 
-pub(super) fn make(
-    root: &Root,
-    ids: Option<Ids>,
-    namespace: Option<BorrowedFd<'_>>,
-) -> Result<OwnedFd> {
-    match root {
+pub(super) fn make(spec: &Spec, namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let ids = spec.ids;
+    match &spec.root {
         Root::Plain { root } => layer(root, allowed(ids), namespace),
         Root::Overlay { lower, volume } => {
             let lower = layer(lower, MountAttrFlags::MOUNT_ATTR_RDONLY, namespace)?;
             let volume = layer(volume, MountAttrFlags::empty(), namespace)?;
-            overlay(&lower, &volume, ids)
+            if spec.layers_by_path {
+                stage::overlay(&lower, &volume, ids)
+            } else {
+                overlay(&lower, &volume, ids)
+            }
         }
     }
 }
@@ -75,10 +78,27 @@ fn overlay(lower: &OwnedFd, volume: &OwnedFd, ids: Option<Ids>) -> Result<OwnedF
     for (key, layer) in layers {
         fsconfig_set_fd(&context, key, layer).doing("configure overlay (needs Linux 6.13)")?;
     }
+    created(&context, ids)
+}
+
+/// Whether overlays of this kernel take their layers by descriptor (Linux 6.13); older ones are
+/// given paths.
+#[must_use]
+pub fn takes_descriptors() -> bool {
+    let take = || -> std::io::Result<()> {
+        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let layer = mount::clone_of(Path::new("/"), false)?;
+        Ok(fsconfig_set_fd(&context, c"lowerdir+", &layer)?)
+    };
+    take().is_ok()
+}
+
+/// The overlay whose layers `context` knows.
+fn created(context: &OwnedFd, ids: Option<Ids>) -> Result<OwnedFd> {
     for key in [c"xino", c"metacopy"] {
-        fsconfig_set_string(&context, key, c"off").doing("configure overlay")?;
+        fsconfig_set_string(context, key, c"off").doing("configure overlay")?;
     }
-    let create = || Ok(fsconfig_create(&context)?);
+    let create = || Ok(fsconfig_create(context)?);
     // The overlay makes files as whoever mounts it. The host's root is not among the layers' ids:
     // as itself it could not make its work directory, and would silently mount read-only.
     match ids {
@@ -87,7 +107,7 @@ fn overlay(lower: &OwnedFd, volume: &OwnedFd, ids: Option<Ids>) -> Result<OwnedF
     }
     .doing("create overlay")?;
     let root =
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, allowed(ids)).doing("mount overlay")?;
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, allowed(ids)).doing("mount overlay")?;
     let state = rustix::fs::fstatvfs(&root).doing("look at overlay")?;
     if state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Err(Fault::because("mount overlay", "the kernel made it read-only; see dmesg"));

@@ -79,7 +79,7 @@ pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<(Started, Termi
     let leaf = group.exec_leaf().doing(words)?;
     let privileged = spec.ids.is_none();
     let (console, devpts) = start::replace_console(pidfd.as_fd(), leaf.as_fd(), privileged)?;
-    let guest = Started { pid: state.pid, pidfd, devpts, doors };
+    let guest = Started { pid: state.pid, pidfd, devpts, doors, problems: Vec::new() };
     let started_at_us = state.started_at_us;
     let hello = Hello { started_at_us, ..hello(spec, state.pid, true).doing(words)? };
     Ok((guest, console, hello))

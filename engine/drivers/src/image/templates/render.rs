@@ -6,31 +6,26 @@ use minijinja::{
     AutoEscape, Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig, value::Rest,
 };
 
-use super::{Context, RenderJob, Source, Trigger, pongo::translate};
+use stapes_core::template::TemplateContext;
+
+use super::{
+    OUTPUT_BYTES_MAX, OUTPUT_BYTES_MAX_ALL, RenderJob, Source, pongo::translate, too_much,
+};
 use crate::image::Refusal;
 
 /// Instructions of one template.
 const FUEL: u64 = 100_000;
-const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
-/// Of all templates of one image at once: they travel in one answer.
-const OUTPUT_BYTES_MAX_ALL: usize = 1024 * 1024;
 const RECURSION_MAX: usize = 32;
 
-/// # Errors
-/// The first template that is wrong, with why.
-pub(in crate::image) fn render(job: &RenderJob) -> Result<Vec<String>, Refusal> {
+/// Each for itself: one that is wrong spoils no other.
+pub(in crate::image) fn render(job: &RenderJob) -> Vec<Result<String, Refusal>> {
     let mut left = OUTPUT_BYTES_MAX_ALL;
-    let mut texts = Vec::new();
-    for source in &job.sources {
-        let text = render_one(source, job.trigger, &job.context)?;
+    let one = |source: &Source| {
+        let text = render_one(source, &job.context)?;
         left = left.checked_sub(text.len()).ok_or_else(|| too_much(OUTPUT_BYTES_MAX_ALL))?;
-        texts.push(text);
-    }
-    Ok(texts)
-}
-
-fn too_much(limit: usize) -> Refusal {
-    Refusal::TooMuch { what: "bytes of rendered templates".into(), limit: limit as u64 }
+        Ok(text)
+    };
+    job.sources.iter().map(one).collect()
 }
 
 /// Takes so much and no more.
@@ -50,7 +45,7 @@ impl Write for Capped {
     }
 }
 
-fn render_one(source: &Source, trigger: Trigger, context: &Context) -> Result<String, Refusal> {
+pub(super) fn render_one(source: &Source, context: &TemplateContext) -> Result<String, Refusal> {
     let wrong = |error: minijinja::Error| Refusal::BadTemplate {
         path: source.path.clone(),
         why: error.to_string().replace(['\n', '\r'], " "),
@@ -59,7 +54,7 @@ fn render_one(source: &Source, trigger: Trigger, context: &Context) -> Result<St
     let text = translate(&source.text);
     let template = environment.template_from_str(&text).map_err(wrong)?;
     let values = context! {
-        trigger => trigger.as_str(),
+        trigger => source.trigger.as_str(),
         path => &source.path,
         instance => &context.instance,
         // Images from before "instance" say "container".
@@ -112,6 +107,8 @@ fn environment(config: BTreeMap<String, String>) -> Result<Environment<'static>,
 
 #[cfg(test)]
 mod tests {
+    use stapes_core::template::Trigger;
+
     use super::*;
 
     fn rendered(text: &str) -> Result<String, Refusal> {
@@ -121,17 +118,19 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect::<BTreeMap<_, _>>()
         };
-        let context = Context {
+        let context = TemplateContext {
+            due: None,
             instance: map(&[("name", "c1"), ("type", "container")]),
             config: map(&[("user.user-data", "#cloud-config\n"), ("user.empty", "")]),
             devices: [("eth0".to_owned(), map(&[("type", "nic")]))].into(),
         };
         let source = Source {
             path: "/etc/x".into(),
+            trigger: Trigger::Create,
             text: text.into(),
             properties: map(&[("default", "#cloud-config\n{}\n")]),
         };
-        render_one(&source, Trigger::Create, &context)
+        render_one(&source, &context)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One archive, entry by entry: what is taken, what is left out, what ends it.
 
+use std::collections::BTreeMap;
+
 use tar::EntryType;
 
 use super::{
@@ -13,6 +15,8 @@ use super::{
 const ROOTFS: &[u8] = b"rootfs";
 const DISK: &[u8] = b"rootfs.img";
 const TEMPLATES: &[u8] = b"templates";
+/// Of all templates: they travel to the store in one line.
+const TEMPLATES_BYTES_MAX: usize = 1024 * 1024;
 const METADATA: &[u8] = b"metadata.yaml";
 
 /// What an archive may hold.
@@ -33,7 +37,8 @@ pub(super) struct Found {
     pub(super) rootfs: bool,
     pub(super) disk: bool,
     pub(super) tally: Tally,
-    templates: u64,
+    /// By file name; what is no text is counted as a stranger.
+    pub(super) templates: BTreeMap<String, String>,
 }
 
 pub(super) struct Extraction<'a> {
@@ -121,24 +126,40 @@ impl<'a> Extraction<'a> {
         if below.is_top() && entry.kind == EntryType::Directory {
             return Ok(());
         }
-        let named = std::str::from_utf8(below.as_bytes()).is_ok_and(is_template_name);
-        if !named || !is_file(entry) {
+        let name = std::str::from_utf8(below.as_bytes()).ok().filter(|name| is_template_name(name));
+        let Some(name) = name.filter(|_| is_file(entry)) else {
             self.found.tally.strangers_skipped += 1;
             return Ok(());
-        }
-        self.found.templates += 1;
-        if self.found.templates > self.limits.templates {
-            return Err(Refusal::TooMuch {
-                what: "templates".into(),
-                limit: self.limits.templates,
-            });
-        }
+        };
         if entry.size > self.limits.template_bytes {
             let what = "bytes in a template".into();
             return Err(Refusal::TooMuch { what, limit: self.limits.template_bytes });
         }
-        let plain = Entry::plain_file(entry);
-        self.file(&below.below(TEMPLATES), &plain, entry, entries)
+        let bytes = entries.small(entry)?;
+        if let Some(tree) = self.tree.as_deref_mut() {
+            let (path, plain) = (below.below(TEMPLATES), Entry::plain_file(entry));
+            let mut writing = tree.file(&path, &plain)?;
+            writing.put(0, &bytes)?;
+            tree.finish_file(&path, &plain, writing, &mut self.found.tally)?;
+        }
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.found.tally.strangers_skipped += 1;
+            return Ok(());
+        };
+        self.found.templates.insert(name.to_owned(), text);
+        self.check_templates()
+    }
+
+    fn check_templates(&self) -> Result<(), Refusal> {
+        let templates = &self.found.templates;
+        let too_much = |what: &str, limit| Err(Refusal::TooMuch { what: what.into(), limit });
+        if templates.len() as u64 > self.limits.templates {
+            return too_much("templates", self.limits.templates);
+        }
+        if templates.values().map(String::len).sum::<usize>() > TEMPLATES_BYTES_MAX {
+            return too_much("bytes in its templates", TEMPLATES_BYTES_MAX as u64);
+        }
+        Ok(())
     }
 
     fn disk(&mut self, entry: &Entry, entries: &mut Entries<Stream>) -> Result<(), Refusal> {
