@@ -45,11 +45,23 @@ async fn eager(house: &House, directory: &Path) -> Followed {
     Followed { views, task }
 }
 
-async fn stop(running: Followed) {
+/// Stops following, and waits until the store is let go.
+async fn stop(mut running: Followed, directory: &Path) {
     running.task.abort();
+    let _ = (&mut running.task).await;
     drop(running);
-    // Aborting takes effect when the task is next polled.
-    tokio::task::yield_now().await;
+    let free = async {
+        while !stores(directory).iter().all(|store| store.try_lock().is_ok()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, free).await.unwrap();
+}
+
+/// The files that a store locks while it is open.
+fn stores(directory: &Path) -> Vec<fs::File> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| fs::File::open(entry.ok()?.path().join("db")).ok()).collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -63,6 +75,16 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+/// Waits until there is a checkpoint of all that is known.
+async fn written(views: &Views, known: Sequence) {
+    let written = async {
+        while views.checkpointed().unwrap() < known {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, written).await.unwrap();
 }
 
 /// Damages each file of the store that has something in it.
@@ -89,7 +111,7 @@ async fn a_deleted_directory_gives_the_same_answers() {
         let running = eager(&house, &path).await;
         assert_eq!(answers(&running.views, house.head()).await, expected);
         assert_eq!(running.views.rebuilt(), None);
-        stop(running).await;
+        stop(running, &path).await;
         fs::remove_dir_all(&path).unwrap();
     }
 }
@@ -101,17 +123,10 @@ async fn what_was_written_is_not_folded_again() {
     let first = eager(&house, directory.path()).await;
     let before = answers(&first.views, house.head()).await;
     let known = house.head();
-    let written = async {
-        while first.views.checkpointed().unwrap() < known {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(SOON, written).await.unwrap();
-    // The crash: the files as they are at some moment.
-    let crashed = tempfile::tempdir().unwrap();
-    copy(directory.path(), crashed.path());
+    written(&first.views, known).await;
+    stop(first, directory.path()).await;
     house.create("d", &[]).await;
-    let second = eager(&house, crashed.path()).await;
+    let second = eager(&house, directory.path()).await;
     assert_eq!(second.views.rebuilt(), None);
     assert!(second.views.sequence() >= known, "it begins at the checkpoint");
     let after = answers(&second.views, house.head()).await;
@@ -152,7 +167,7 @@ async fn damaged_files_are_put_aside_and_written_anew() {
             let again = eager(&house, damaged.path()).await;
             assert_eq!(answers(&again.views, house.head()).await, expected, "step {step}");
             assert_eq!(*again.views.world(), house.world);
-            stop(again).await;
+            stop(again, damaged.path()).await;
         }
         let names = fs::read_dir(damaged.path()).unwrap();
         assert!(names.count() <= 2, "one in use and one aside at most");
@@ -164,9 +179,8 @@ async fn a_store_of_another_log_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let house = told().await;
     let running = eager(&house, directory.path()).await;
-    answers(&running.views, house.head()).await;
-    let copied = tempfile::tempdir().unwrap();
-    copy(directory.path(), copied.path());
+    written(&running.views, house.head()).await;
+    stop(running, directory.path()).await;
     // Shorter, and with other records.
     let mut other = House::empty();
     other
@@ -176,7 +190,7 @@ async fn a_store_of_another_log_is_not_used() {
             config: Default::default(),
         })
         .await;
-    let again = eager(&other, copied.path()).await;
+    let again = eager(&other, directory.path()).await;
     assert!(again.views.rebuilt().is_some());
     let (entries, _) = answers(&again.views, other.head()).await;
     assert!(entries.iter().any(|entry| entry.summary == "project other created"));
