@@ -1,5 +1,7 @@
 //! Secrets: what a guest is given, what the log holds of it, and what remains when a key is deleted.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use futures::StreamExt;
