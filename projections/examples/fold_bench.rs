@@ -94,6 +94,7 @@ fn event(number: usize, step: usize, at: DateTime<Utc>) -> Event {
             pool: PoolId(Uuid::nil()),
             idmap: IdMap { base: 1_000_000, size: 65_536 },
             leases: Default::default(),
+            template: None,
             snapshots: Default::default(),
         })),
         1 => instance::Event::RootCreated,

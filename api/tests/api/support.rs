@@ -213,6 +213,14 @@ impl FileImages {
 
 #[async_trait]
 impl Images for FileImages {
+    async fn render(
+        &self,
+        _image: &Fingerprint,
+        _context: &stapes_core::template::TemplateContext,
+    ) -> Result<Vec<stapes_core::template::RenderedFile>, DriverError> {
+        Ok(Vec::new())
+    }
+
     fn staging(&self) -> PathBuf {
         self.directory.clone()
     }
