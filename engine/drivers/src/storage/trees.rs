@@ -28,7 +28,8 @@ pub(super) trait Trees: Send + Sync + Debug {
     fn usage(&self, at: &Path) -> Result<TreeUsage, DriverError>;
     /// The content of the tree survives a loss of power.
     fn flush(&self, at: &Path) -> Result<(), DriverError>;
-    /// The names of the entries of `directory` survive a loss of power.
+    /// The names of the entries of `directory` survive a loss of power: at once, or within seconds
+    /// and never without what was done before.
     fn commit(&self, directory: &Path) -> Result<(), DriverError>;
     /// Gives back what deleted trees still hold, as far as it can be done at once.
     fn tidy(&self) -> Result<(), DriverError>;

@@ -35,7 +35,9 @@ use super::{
 /// btrfs of less than this spends most of it on itself.
 const SIZE_MIN_BYTES: u64 = 256 << 20;
 const SIZE_UNIT_BYTES: u64 = 1 << 20;
-const OPTIONS: &CStr = c"discard=async";
+/// After a loss of power the newest changes of so many seconds are missing, and what of them the log
+/// tells is told to be missing when it is asked for.
+const OPTIONS: &CStr = c"discard=async,commit=5";
 /// Where btrfs keeps its superblock, and in it the file system's uuid and the word that says so.
 const SUPERBLOCK_AT: u64 = 0x1_0000;
 const UUID_AT: usize = 0x20;

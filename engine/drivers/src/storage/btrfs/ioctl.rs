@@ -232,16 +232,6 @@ pub(super) fn grow(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     call(filesystem, unsafe { Setter::<{ opcode::write::<VolumeArgs>(MAGIC, 3) }, _>::new(args) })
 }
 
-/// What was changed before survives a loss of power when this returns. Callers at the same time
-/// share one commit.
-pub(super) fn commit(filesystem: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the opcode belongs to a `u64`, which the kernel writes.
-    let transaction =
-        call(filesystem, unsafe { Getter::<{ opcode::read::<u64>(MAGIC, 24) }, u64>::new() })?;
-    // SAFETY: the opcode belongs to a `u64`, which the kernel only reads.
-    call(filesystem, unsafe { Setter::<{ opcode::write::<u64>(MAGIC, 22) }, _>::new(transaction) })
-}
-
 /// One page of the items of a tree.
 pub(super) fn search(filesystem: BorrowedFd<'_>, args: &mut SearchArgs) -> io::Result<()> {
     // SAFETY: the opcode belongs to `SearchArgs`, all of whose bit patterns are valid.
