@@ -4,13 +4,13 @@
 #   scenarios/bench.sh [ROUNDS] [busybox|debian ...]
 #
 # Needs root, Debian 12 with bookworm-backports, busybox-static (and mmdebstrap for debian). Both
-# servers get directories, pools and bridges of their own; everything is taken away again, but for
-# the packages that were installed.
+# servers get directories and pools of their own and one network namespace, so that nobody's network
+# is touched; everything is taken away again, but for the packages that were installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-15}; shift || true
 images=("${@:-busybox}")
-work=$(mktemp -d /tmp/stapes-bench-XXXXXX)
+work=/tmp/stapes-bench-$$
 tag=$(printf '%s' "$$" | md5sum | cut -c1-6)
 ours=$work/stapes peers=$work/incus
 bin=${CARGO_TARGET_DIR:-target}/release
@@ -76,8 +76,8 @@ start() {
     STAPES_DIR=$ours "$bin/stapes" daemon --log-level warn 2>"$work/ours.log" & our_pid=$!
     INCUS_DIR=$peers /usr/libexec/incus/incusd --group root 2>"$work/peer.log" & peer_pid=$!
     wait_for "$ours/unix.socket" "$work/ours.log"; wait_for "$peers/unix.socket" "$work/peer.log"
-    preseed "sb$tag" | as_ours init --preseed >&2
     preseed "ib$tag" | as_peer admin init --preseed >&2
+    preseed "sb$tag" | as_ours init --preseed >&2
     for image in "${images[@]}"; do
         recipe=$image; [ "$image" = debian ] && recipe=debian/12
         file=${STAPES_BENCH_IMAGES:-$work}/$image.tar.zst
@@ -92,8 +92,10 @@ start() {
 
 rate() {  # NAME DIRECTORY: 32 launches, four at once, then stop and delete
     for verb in "launch --count 32 --parallel 4 busybox" "stop --parallel 4" "delete --parallel 4"; do
-        said=$(INCUS_DIR=$2 INCUS_CONF=$work/conf incus-benchmark $verb 2>&1) || { say "$said"; return; }
-        printf '| %s | %s | %s |\n' "$1" "${verb%% --*}" "$(grep -oE '[0-9.]+ (containers|instances)?/s|Total time.*|[0-9.]+s total' <<<"$said" | tail -1)"
+        said=$(INCUS_DIR=$2 INCUS_CONF=$work/conf incus-benchmark $verb 2>&1) || say "$said"
+        failed=$(grep -c Failed <<<"$said" || true)
+        rate=$(grep -oE 'Processed .*' <<<"$said" | tail -1)
+        printf '| %s | %s | %s | %s |\n' "$1" "${verb%% --*}" "${rate:-$(tail -1 <<<"$said")}" "$failed"
     done
 }
 
@@ -104,8 +106,7 @@ memory() {  # with 30 guests
     printf '| with 30 guests | RSS MiB | private MiB |\n|---|---|---|\n'
     process() { awk -v what="$1" '/^Rss/ {r=$2} /^Private/ {p+=$2} END {printf "| %s | %.1f | %.1f |\n", what, r/1024, p/1024}' "/proc/$2/smaps_rollup"; }
     process "stapes daemon" "$our_pid"; process incusd "$peer_pid"
-    shims=$(grep -lE "stapes-shim" /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3 | while read -r pid; do
-        grep -q "$(as_tag)" "/proc/$pid/cgroup" 2>/dev/null && echo "$pid"; done)
+    shims=$(pgrep -P "$our_pid" stapes-shim || true)
     each "each stapes-shim (of $(wc -w <<<"$shims"))" $shims
     each "each lxc monitor" $(pgrep -f "lxc monitor.*$peers" || true)
 }
@@ -116,19 +117,28 @@ each() {  # WHAT PIDS...: the mean
         awk -v what="$what" -v n=$# '/^Rss/ {r+=$2} /^Private/ {p+=$2} END {printf "| %s | %.2f | %.2f |\n", what, r/1024/n, p/1024/n}'
 }
 
-# The tag that the daemon makes of its directory.
-as_tag() { uuidgen --sha1 --namespace @url --name "$ours" | tr -d - | cut -c1-8; }
-
-install
-[ -n "${STAPES_BENCH_NO_BUILD:-}" ] || cargo build --release -q -p stapes -p stapes-shim -p stapes-drivers
-[ -n "${STAPES_BENCH_NO_BUILD:-}" ] || cargo build --release -q -p stapes-scenarios --example bench_incus
+if [ -z "${STAPES_BENCH_INSIDE:-}" ]; then
+    install
+    if [ -z "${STAPES_BENCH_NO_BUILD:-}" ]; then
+        cargo build --release -q -p stapes -p stapes-shim -p stapes-drivers --bins
+        cargo build --release -q -p stapes-scenarios --example bench_incus
+    fi
+    STAPES_BENCH_INSIDE=1 exec unshare --net --mount --propagation private "$0" "$rounds" "${images[@]}"
+fi
 trap cleanup EXIT
+ip link set lo up
+# The namespace's own interfaces are shown by a sysfs of its own; the cgroups are the host's.
+mkdir -p "$work/cgroup"
+mount --rbind /sys/fs/cgroup "$work/cgroup"
+mount -t sysfs sysfs /sys
+mount --rbind "$work/cgroup" /sys/fs/cgroup
+umount -l "$work/cgroup"
 start
 for image in "${images[@]}"; do
     "$bin/examples/bench_incus" "$ours/unix.socket" "$peers/unix.socket" "$image" "$rounds"
 done
 if printf '%s\n' "${images[@]}" | grep -qx busybox; then
-    printf '\n| incus-benchmark, 32, parallel 4 | verb | rate |\n|---|---|---|\n'
+    printf '\n| incus-benchmark, 32, parallel 4 | verb | rate | failed |\n|---|---|---|---|\n'
     rate stapes "$ours"; rate "Incus 6.0.4" "$peers"
     echo; memory
 fi

@@ -52,7 +52,7 @@ pub enum Mode {
 /// A directory with a daemon, and the means to crash it.
 #[derive(Debug)]
 pub struct Real {
-    directory: TempDir,
+    directory: Arc<TempDir>,
     mode: Mode,
     child: Option<Child>,
     lines: Lines,
@@ -90,6 +90,16 @@ impl Real {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).expect("chmod");
         let path = directory.path().canonicalize().expect("it is there");
         let traces = Traces::of(&path);
+        let directory = Arc::new(directory);
+        Self { directory, mode, child: None, lines: Lines::default(), traces }
+    }
+
+    /// Another daemon on the same directory, which should not start.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        // Nothing is traced to it, so that it takes nothing of the first one away.
+        let traces = Traces::of(&self.directory().join("second"));
+        let (directory, mode) = (self.directory.clone(), self.mode);
         Self { directory, mode, child: None, lines: Lines::default(), traces }
     }
 

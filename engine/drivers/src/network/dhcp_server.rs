@@ -40,6 +40,9 @@ impl DhcpServer {
         let receiver = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         // Bound to the bridge, it neither hears other networks nor disturbs their servers.
         receiver.bind_device(Some(bridge_name.as_bytes()))?;
+        // Others serve other bridges of the host, and some (dnsmasq) take the port before they say
+        // which bridge.
+        receiver.set_reuse_port(true)?;
         receiver.set_broadcast(true)?;
         receiver.set_nonblocking(true)?;
         receiver.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER_PORT).into())?;
