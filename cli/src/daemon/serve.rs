@@ -109,6 +109,13 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
         simulated::furnish(&control).await?;
     }
 
+    let decided = control.world().sequence;
+    tokio::select! {
+        () = views.hold(decided) => {}
+        Some(why) = failing.join_next() => {
+            return Err(DaemonError::Broken(why.unwrap_or_else(|error| error.to_string())));
+        }
+    }
     let api = Api::new(views.backend(), drivers.for_api(), identity::facts(&directory, name));
     let outcome = until_told(&directory, &control, api, failing).await;
     drivers.retire().await;

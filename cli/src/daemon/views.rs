@@ -1,17 +1,23 @@
 //! What is read: the projections, and the API's backend over them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use stapes_api::backend::{Backend, Viewed};
 use stapes_control::Control;
-use stapes_core::port::{
-    log::EventLog,
-    report::{Progress, Unwatched},
+use stapes_core::{
+    ids::Sequence,
+    port::{
+        log::EventLog,
+        report::{Progress, Unwatched},
+    },
 };
 use stapes_projections::{OpenError, Options, Views};
 use tokio::task::JoinSet;
 
 use super::directory::Directory;
+
+/// How often an operator who waits is told why.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -33,6 +39,15 @@ impl Watched {
     pub(crate) fn run(&self, failing: &mut JoinSet<String>) {
         let views = self.views.clone();
         failing.spawn(async move { views.run().await.to_string() });
+    }
+
+    /// Waits until the views hold all that was decided, so that nobody is told that something is
+    /// not there that is only not read yet. Only a rebuild of a long log takes longer than a moment.
+    pub(crate) async fn hold(&self, sequence: Sequence) {
+        while self.views.wait_for(sequence, PATIENCE).await.is_err() {
+            let at = self.views.sequence();
+            tracing::info!(%at, of = %sequence, "the views are being built; nothing is served yet");
+        }
     }
 
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
