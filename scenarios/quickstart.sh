@@ -126,7 +126,7 @@ leave() {
 # ---- 1. Tools and programs ----------------------------------------------------------------------
 
 needs mkfs.btrfs=btrfs-progs nft=nftables ip=iproute2 losetup=mount mmdebstrap=mmdebstrap \
-    mksquashfs=squashfs-tools xz=xz-utils zstd=zstd cc=gcc awk=mawk \
+    mksquashfs=squashfs-tools xz=xz-utils zstd=zstd cc=build-essential awk=mawk \
     /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
 
 if [ -z "${STAPES_BIN:-}" ]; then

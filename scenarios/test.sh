@@ -25,7 +25,7 @@ offer_incus_client() {
     local list=/etc/apt/sources.list.d/stapes-backports release
     ! command -v incus >/dev/null || return 0
     apt_quietly update
-    apt-cache policy incus-client | grep -q 'Candidate: [0-9]' && return 0
+    [[ $(apt-cache policy incus-client) != *"Candidate: "[0-9]* ]] || return 0
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
     awk -v RS= -v release="$release" '!done && $0 ~ "Suites:[^\n]*" release "( |\n|$)" {
         sub(/Suites:[^\n]*/, "Suites: " release "-backports"); print; done = 1
@@ -53,7 +53,7 @@ features=()
 if [ -n "$root" ]; then
     needs mkfs.btrfs=btrfs-progs nft=nftables ip=iproute2 losetup=mount \
         mmdebstrap=mmdebstrap mksquashfs=squashfs-tools xz=xz-utils zstd=zstd busybox=busybox-static \
-        cc=gcc awk=mawk dig=bind9-dnsutils python3=python3 \
+        cc=build-essential awk=mawk dig=bind9-dnsutils python3=python3 \
         /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
     python3 -c 'import ensurepip' 2>/dev/null || needs /no/ensurepip=python3-venv
     offer_incus_client
