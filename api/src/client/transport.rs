@@ -1,4 +1,4 @@
-//! Connections to the daemon: pooled HTTP, and websockets of their own.
+//! Connections to the daemon: one a request, and websockets of their own.
 
 use std::{
     path::{Path, PathBuf},
@@ -44,7 +44,10 @@ impl std::fmt::Debug for Transport {
 impl Transport {
     pub(super) fn unix(socket: &Path) -> Self {
         let connector = UnixConnector { socket: socket.to_owned() };
-        Self { socket: socket.into(), pool: Client::builder(TokioExecutor::new()).build(connector) }
+        // A connection that the daemon closes while it is idle fails the request that finds it; a new
+        // one costs next to nothing on a socket of this host.
+        let pool = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { socket: socket.into(), pool }
     }
 
     pub(super) fn socket(&self) -> &Path {
