@@ -75,6 +75,8 @@ impl Backend for Viewed {
     async fn submit(&self, command: Command, request: Request) -> Result<Accepted, Refusal> {
         let request =
             stapes_control::Request { actor: request.actor, reason: request.reason, key: None };
+        // Whoever asks may have been told what control has not read yet: that an operation ended.
+        self.control.hold(self.views.sequence()).await?;
         let accepted = self.control.submit(command, request).await?;
         self.views.wait_for(accepted.sequence, READ_YOUR_WRITES_MAX).await?;
         Ok(Accepted {

@@ -337,8 +337,11 @@ impl Control {
         }
     }
 
-    /// Waits until the world holds the record.
-    async fn hold(&self, sequence: Sequence) -> Result<(), SubmitError> {
+    /// Waits until the world holds the record, so that what is decided next knows of it.
+    ///
+    /// # Errors
+    /// [`SubmitError::Halted`] when the log cannot be trusted, or the record is not read in time.
+    pub async fn hold(&self, sequence: Sequence) -> Result<(), SubmitError> {
         let held = self.wait(|position| position.sequence >= sequence);
         match tokio::time::timeout(FOLLOW_MAX, held).await {
             Ok(result) => result,
