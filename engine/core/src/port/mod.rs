@@ -7,6 +7,7 @@ pub mod guest;
 pub mod image;
 pub mod log;
 pub mod network;
+pub mod peer;
 pub mod report;
 pub mod secret;
 pub mod storage;
