@@ -83,7 +83,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anstyle", &["stapes"]),
     ("async-nats", &["stapes-nats"]),
     ("axum", &["stapes-api"]),
-    ("base64", &["stapes-core"]),
+    // Sealed secrets and join tokens are text.
+    ("base64", &["stapes-core", "stapes-node"]),
     ("bzip2", &["stapes-drivers"]),
     ("chacha20poly1305", &["stapes-drivers"]),
     ("clap", &["stapes"]),
@@ -110,6 +111,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("multer", &["stapes-api"]),
     ("nix", &["stapes-drivers", "stapes-shim"]),
     ("percent-encoding", &["stapes-api"]),
+    ("rcgen", &["stapes-node"]),
     ("regex-lite", &["stapes-api"]),
     ("rtnetlink", &["stapes-drivers"]),
     // The log locks, preallocates and syncs its own files.
@@ -125,6 +127,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tower", &["stapes-api"]),
     ("tower-http", &["stapes-api"]),
     ("tracing-subscriber", &["stapes"]),
+    ("x509-parser", &["stapes-node"]),
     ("yaml_serde", &["stapes"]),
     ("zstd", &["stapes-drivers"]),
 ];

@@ -14,6 +14,7 @@
 
 mod dispatcher;
 mod executor;
+pub mod identity;
 mod memory;
 mod perform;
 mod subject;
