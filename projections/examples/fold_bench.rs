@@ -95,6 +95,7 @@ fn event(number: usize, step: usize, at: DateTime<Utc>) -> Event {
             idmap: IdMap { base: 1_000_000, size: 65_536 },
             leases: Default::default(),
             template: None,
+            placement: Vec::new(),
             snapshots: Default::default(),
         })),
         1 => instance::Event::RootCreated,

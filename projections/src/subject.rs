@@ -84,6 +84,7 @@ fn born(world: &World, event: &Event) -> Option<Named> {
         }
         Event::Server(_) => Some(("server".to_owned(), None)),
         Event::Instance(_)
+        | Event::Node(_)
         | Event::Pool(_)
         | Event::Project(_)
         | Event::Profile(_)

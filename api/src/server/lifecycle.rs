@@ -147,7 +147,17 @@ fn instance_event(subject: &Subject, event: &instance::Event) -> Option<Happened
         It::SnapshotExpirySet { name, .. } => {
             return Some(of_snapshot("instance-snapshot-updated", subject, name));
         }
-        It::Created(_)
+        It::Moved { .. } => "instance-migrated",
+        It::MoveAssessed { .. }
+        | It::RoundReceived { .. }
+        | It::Checkpointed { .. }
+        | It::MoveAborted { .. }
+        | It::Activated { .. }
+        | It::Resumed
+        | It::RoundsDropped
+        | It::Fetched { .. }
+        | It::Replicated { .. }
+        | It::Created(_)
         | It::Requested { .. }
         | It::Continued { .. }
         | It::Failed { .. }

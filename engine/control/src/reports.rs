@@ -116,7 +116,13 @@ impl Reports for NodeReports {
         // A task that failed may be repeated and succeed: that is another answer.
         let kind = match report.outcome {
             Outcome::Failed(_) => "failed",
-            Outcome::Done | Outcome::Started(_) | Outcome::Stopped { .. } => "done",
+            Outcome::Done
+            | Outcome::Started(_)
+            | Outcome::Stopped { .. }
+            | Outcome::Assessed(_)
+            | Outcome::Received { .. }
+            | Outcome::Checkpointed { .. }
+            | Outcome::Restored { .. } => "done",
         };
         self.decide(Command::Report(Box::new(report)), &["report", &task, kind], causes).await
     }

@@ -36,13 +36,28 @@ pub fn answer(task: Incarnation, outcome: Outcome, running: Option<Running>) -> 
     match outcome {
         Outcome::Started(_) => match running.filter(|running| running.incarnation == task) {
             Some(running) => Outcome::Started(running),
-            None => Outcome::Failed(Failure {
-                kind: FailureKind::Failed,
-                message: "the guest ended before its start was reported".to_owned(),
-            }),
+            None => gone(),
         },
-        Outcome::Done | Outcome::Stopped { .. } | Outcome::Failed(_) => outcome,
+        Outcome::Restored { bytes, .. } => {
+            match running.filter(|running| running.incarnation == task) {
+                Some(running) => Outcome::Restored { running, bytes },
+                None => gone(),
+            }
+        }
+        Outcome::Done
+        | Outcome::Stopped { .. }
+        | Outcome::Failed(_)
+        | Outcome::Assessed(_)
+        | Outcome::Received { .. }
+        | Outcome::Checkpointed { .. } => outcome,
     }
+}
+
+fn gone() -> Outcome {
+    Outcome::Failed(Failure {
+        kind: FailureKind::Failed,
+        message: "the guest ended before its start was reported".to_owned(),
+    })
 }
 
 #[cfg(test)]

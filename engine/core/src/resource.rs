@@ -124,7 +124,16 @@ pub(crate) fn report(
         }
     };
     match (&report.outcome, progress.status) {
-        (_, Status::Ready) | (Outcome::Started(_) | Outcome::Stopped { .. }, _) => return decision,
+        (_, Status::Ready)
+        | (
+            Outcome::Started(_)
+            | Outcome::Stopped { .. }
+            | Outcome::Assessed(_)
+            | Outcome::Received { .. }
+            | Outcome::Checkpointed { .. }
+            | Outcome::Restored { .. },
+            _,
+        ) => return decision,
         (Outcome::Done, Status::Creating | Status::Changing) => {
             decision.record(stream, facts.ready)
         }

@@ -15,7 +15,8 @@ use crate::{
     },
     port::{
         DriverError,
-        guest::{ExitCause, Exited, Running},
+        guest::{ExitCause, Exited, Preflight, Running},
+        peer::PeerAddress,
     },
     spec::{GuestSpec, Incarnation, Limits, NetworkSpec, PoolSpec, Reservation, RootSource},
 };
@@ -113,6 +114,53 @@ pub enum Work {
     RemoveImage {
         pools: Vec<PoolId>,
     },
+    /// Say whether the guest could move while it runs.
+    Assess,
+    /// Fetch what another node has of a root volume.
+    Receive(Box<Transfer>),
+    /// Freeze the guest and write down what it is; it stays so until it is resumed or removed.
+    Checkpoint,
+    /// Fetch the rest and a checkpoint, and bring the guest to life, unconnected.
+    Restore {
+        transfer: Box<Transfer>,
+        spec: Box<GuestSpec>,
+        reservations: Vec<Reservation>,
+    },
+    /// Connect the guest that was restored, and announce where it is now.
+    Activate,
+    /// The guest that was to move stays: let it run on if it is held.
+    Resume {
+        pool: PoolId,
+        rounds: Vec<SnapshotId>,
+    },
+    /// Delete snapshots that were only made to be sent.
+    DropRounds {
+        pool: PoolId,
+        rounds: Vec<SnapshotId>,
+    },
+}
+
+/// What a node fetches of a root volume, and from whom. Repeating it fetches what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    pub from: PeerAddress,
+    pub pool: PoolId,
+    /// At the source; here it is the volume of the task's instance.
+    pub volume: VolumeId,
+    /// Oldest first; each is sent as the difference to the one before it.
+    pub snapshots: Vec<SnapshotId>,
+    /// The last snapshot is to be made at the source if it is not there.
+    pub make_last: bool,
+    /// What lies below the volume; fetched too unless it is here.
+    pub image: Option<Fingerprint>,
+    /// The last snapshot becomes the root.
+    pub root: Option<ReceivedRoot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceivedRoot {
+    pub quota_bytes: Option<u64>,
+    pub reservations: Vec<Reservation>,
 }
 
 /// A node's answer to a task, or what it saw without being asked. Becomes a fact only by a decision.
@@ -131,8 +179,27 @@ pub struct Report {
 pub enum Outcome {
     Done,
     Started(Running),
-    Stopped { cause: ExitCause, at: DateTime<Utc> },
+    Stopped {
+        cause: ExitCause,
+        at: DateTime<Utc>,
+    },
     Failed(Failure),
+    /// How it could move.
+    Assessed(Preflight),
+    /// So much came over.
+    Received {
+        bytes: u64,
+    },
+    /// It is held since then; its images have so many bytes.
+    Checkpointed {
+        at: DateTime<Utc>,
+        bytes: u64,
+    },
+    /// It lives here, unconnected; so much came over.
+    Restored {
+        running: Running,
+        bytes: u64,
+    },
 }
 
 /// Why a task was not done; what it began is undone or will be by the next one.

@@ -16,7 +16,7 @@ use crate::{
     instance::{self, Instance},
     name::{self, Held, Name, NameKind},
     network::{self, Network},
-    node::Node,
+    node::{self, Node},
     operation::Operation,
     pool::{self, Pool},
     profile::{self, Profile},
@@ -117,8 +117,18 @@ impl World {
         match event {
             Event::Server(event) => self.server.evolve(event),
             Event::Node(event) => {
-                let node = Node::after(event, at);
-                self.nodes.insert(node.id, node);
+                let id = NodeId(stream.id);
+                match (self.nodes.get_mut(&id), event) {
+                    (Some(_), node::Event::Removed) => {
+                        self.nodes.remove(&id);
+                    }
+                    (Some(node), event) => node.evolve(event, at),
+                    (None, event) => {
+                        if let Some(node) = Node::born(event, at) {
+                            self.nodes.insert(id, node);
+                        }
+                    }
+                }
             }
             Event::Project(event) => {
                 project::evolve(&mut self.projects, ProjectId(stream.id), event, at)

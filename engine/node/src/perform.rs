@@ -76,6 +76,13 @@ async fn on_instance(
         | Work::CreateVolume { .. }
         | Work::DeleteVolume { .. }
         | Work::RemoveImage { .. } => return Err(misdirected(task)),
+        Work::Assess
+        | Work::Receive(_)
+        | Work::Checkpoint
+        | Work::Restore { .. }
+        | Work::Activate
+        | Work::Resume { .. }
+        | Work::DropRounds { .. } => return Err(misdirected(task)),
     }
     Ok(Outcome::Done)
 }

@@ -1,9 +1,12 @@
 //! What the events of an instance say.
 
 use stapes_core::{
-    ids::InstanceId,
+    ids::{InstanceId, NodeId},
     instance::{Created, Event, Instance, Reconfigured, Snapshot, Step},
-    port::{guest::ExitCause, image::ImageKind},
+    port::{
+        guest::{ExitCause, Mobility},
+        image::ImageKind,
+    },
     spec::RootSource,
     world::World,
 };
@@ -76,6 +79,60 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
             Said { changes, ..Said::plain(format!("restored to snapshot {name}")) }
         }
         Event::Deleted => Said::plain("deleted"),
+        Event::MoveAssessed { .. }
+        | Event::RoundReceived { .. }
+        | Event::Checkpointed { .. }
+        | Event::Moved { .. }
+        | Event::MoveAborted { .. }
+        | Event::Activated { .. }
+        | Event::Resumed
+        | Event::RoundsDropped
+        | Event::Fetched { .. }
+        | Event::Replicated { .. } => travelled(event, before),
+    }
+}
+
+/// What the events of a move say.
+fn travelled(event: &Event, world: &World) -> Said {
+    let node =
+        |id: &NodeId| world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
+    let mib = |bytes: &u64| format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20));
+    match event {
+        Event::MoveAssessed { mode, reasons, .. } => {
+            let why = if reasons.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", reasons.join("; "))
+            };
+            Said::plain(format!("can move: {}{why}", mobility(*mode)))
+        }
+        Event::RoundReceived { bytes, .. } => {
+            Said::plain(format!("a round came over: {}", mib(bytes)))
+        }
+        Event::Checkpointed { bytes, .. } => {
+            Said::plain(format!("frozen and written down: {}", mib(bytes)))
+        }
+        Event::Moved { from, to, epoch, .. } => Said {
+            changes: vec![Change::new("node", Some(node(from)), Some(node(to)))],
+            ..Said::plain(format!("moved from {} to {} (epoch {epoch})", node(from), node(to)))
+        },
+        Event::MoveAborted { error, .. } => Said::plain(format!("move aborted: {error}")),
+        Event::Activated { .. } => Said::plain("reachable again"),
+        Event::Resumed => Said::plain("goes on where it was"),
+        Event::RoundsDropped => Said::plain("rounds dropped"),
+        Event::Fetched { bytes } => Said::plain(format!("its source came over: {}", mib(bytes))),
+        Event::Replicated { node: to, at, .. } => {
+            Said::plain(format!("replicated to {} as of {}", node(to), at.to_rfc3339()))
+        }
+        _ => Said::plain(event.name()),
+    }
+}
+
+const fn mobility(mode: Mobility) -> &'static str {
+    match mode {
+        Mobility::StopCopy => "stopped",
+        Mobility::NearLive => "near-live",
+        Mobility::Live => "live",
     }
 }
 
@@ -152,6 +209,15 @@ fn step(step: &Step) -> String {
         Step::ApplyLimits => "apply limits",
         Step::ApplyReservations => "apply addresses",
         Step::Delete => "delete",
+        Step::Assess => "look how it can move",
+        Step::Receive { last: false, .. } => "send a round while it runs",
+        Step::Receive { last: true, .. } => "send the rest",
+        Step::Checkpoint => "freeze and write down",
+        Step::RestoreLive { .. } => "bring to life there",
+        Step::Activate => "connect",
+        Step::Resume => "go on here",
+        Step::DropRounds { .. } => "drop the rounds",
+        Step::Fetch { .. } => "fetch its source",
     };
     fixed.to_owned()
 }

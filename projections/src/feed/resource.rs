@@ -56,6 +56,36 @@ pub(super) fn node(id: Uuid, event: &node::Event, before: &World) -> Said {
             let after = if rebooted { " after a reboot" } else { "" };
             Said::plain(format!("node {name} started, version {version}{after}"))
         }
+        node::Event::Joined { address, .. } => Said::plain(format!("joined at {address}")),
+        node::Event::Lost => Said::plain("not heard any more"),
+        node::Event::Returned => Said::plain("heard again"),
+        node::Event::Fenced { proof } => Said::plain(match proof {
+            node::FencingProof::LeaseExpired => "fenced: its lease has expired",
+            node::FencingProof::Operator => "fenced: confirmed dead by an operator",
+        }),
+        node::Event::EvacuationRequested { .. } => Said::plain("evacuation requested"),
+        node::Event::Evacuated => Said::plain("evacuated"),
+        node::Event::RestoreRequested { .. } => Said::plain("restore requested"),
+        node::Event::Restored => Said::plain("takes instances again"),
+        node::Event::Configured { changes, description, groups, failure_domain } => {
+            let known = before.nodes.get(&NodeId(id));
+            let was = known.map(|it| (&it.config, &it.description));
+            let mut said = configured(was, changes, description.as_ref());
+            if let Some(groups) = groups {
+                let text = |groups: &std::collections::BTreeSet<String>| {
+                    groups.iter().cloned().collect::<Vec<_>>().join(",")
+                };
+                let from = known.map(|it| text(&it.groups));
+                said.changes.push(Change::new("groups", from, Some(text(groups))));
+            }
+            if let Some(domain) = failure_domain {
+                let from = known.map(|it| it.failure_domain.clone());
+                said.changes.push(Change::new("failure_domain", from, Some(domain.clone())));
+            }
+            said
+        }
+        node::Event::Renamed { from, to } => renamed(from, to),
+        node::Event::Removed => Said::plain("removed"),
     }
 }
 

@@ -124,6 +124,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         leases: assigned(leases),
         snapshots: origin.snapshots,
         template: trigger(&wanted.source),
+        placement: Vec::new(),
     };
     let mut steps = origin.steps;
     if wanted.start {

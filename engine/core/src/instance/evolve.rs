@@ -26,6 +26,7 @@ impl Instance {
             leases,
             snapshots,
             template,
+            placement: _,
         } = created.clone();
         Self {
             id,
@@ -52,6 +53,8 @@ impl Instance {
             job: None,
             last_exit: None,
             template,
+            replica: None,
+            home: None,
         }
     }
 
@@ -59,7 +62,7 @@ impl Instance {
     pub fn evolve(&mut self, event: &Event, at: DateTime<Utc>) {
         match event {
             Event::Created(_) | Event::Deleted => {}
-            Event::Requested { verb, operation, generation, steps } => {
+            Event::Requested { verb, operation, generation, steps, journey } => {
                 let overtaken = self.job.take().map_or_else(Vec::new, |job| {
                     let mut overtaken = job.overtaken;
                     overtaken.push(job.operation);
@@ -71,6 +74,7 @@ impl Instance {
                     operation: *operation,
                     overtaken,
                     steps: steps.clone(),
+                    journey: journey.as_deref().cloned(),
                 });
             }
             Event::Continued { generation } => self.incarnation.generation = *generation,
@@ -150,6 +154,16 @@ impl Instance {
                 }
                 self.step_done(|step| matches!(step, Step::RestoreSnapshot { .. }));
             }
+            Event::MoveAssessed { .. }
+            | Event::RoundReceived { .. }
+            | Event::Checkpointed { .. }
+            | Event::Moved { .. }
+            | Event::MoveAborted { .. }
+            | Event::Activated { .. }
+            | Event::Resumed
+            | Event::RoundsDropped
+            | Event::Fetched { .. }
+            | Event::Replicated { .. } => self.travel(event, at),
         }
     }
 
@@ -190,7 +204,7 @@ impl Instance {
     }
 
     /// The step under way is over if it is the one that `is_it` means; with the last one the job is.
-    fn step_done(&mut self, is_it: impl Fn(&Step) -> bool) {
+    pub(super) fn step_done(&mut self, is_it: impl Fn(&Step) -> bool) {
         let Some(job) = &mut self.job else { return };
         if job.steps.first().is_some_and(is_it) {
             job.steps.remove(0);

@@ -25,7 +25,7 @@ use crate::{
         ProjectId, SnapshotId,
     },
     operation::Verb,
-    port::guest::ExitCause,
+    port::guest::{ExitCause, Mobility},
     port::image::ImageKind,
     spec::{IdMap, Incarnation, MacAddress, RootSource},
     template::Trigger,
@@ -40,6 +40,7 @@ mod snapshot;
 mod specify;
 #[cfg(test)]
 mod tests;
+mod travel;
 
 pub use create::{Create, Source, create};
 pub use observe::{observe_adopted, observe_exit, report};
@@ -85,6 +86,21 @@ pub struct Instance {
     /// Which of its image's templates its next start writes, besides those of each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Trigger>,
+    /// Its newest copy on another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
+    /// Where it was before its node was evacuated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<NodeId>,
+}
+
+/// A copy of an instance's root on another node, as it was at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    pub node: NodeId,
+    /// The newest snapshot that both nodes have.
+    pub snapshot: SnapshotId,
+    pub at: DateTime<Utc>,
 }
 
 /// What is true of the guest.
@@ -144,24 +160,102 @@ pub struct Job {
     pub overtaken: Vec<OperationId>,
     /// The first is under way; never empty.
     pub steps: Vec<Step>,
+    /// Of a job that goes to another node as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journey: Option<Journey>,
+}
+
+/// A job's way to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journey {
+    pub to: NodeId,
+    pub live: LivePolicy,
+    /// How it is done, as far as that is decided.
+    pub mode: Mobility,
+    /// Why it is not done better.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Whether it ran when the job began, and is to run at its end.
+    pub running: bool,
+    /// The rounds that are over, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<SnapshotId>,
+    /// That came over so far.
+    pub bytes: u64,
+    /// Since when nobody can reach it.
+    pub away_since: Option<DateTime<Utc>>,
+}
+
+/// Whether it is to move with its processes and connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LivePolicy {
+    /// Or not at all.
+    Required,
+    /// If it can.
+    #[default]
+    Preferred,
+    Never,
 }
 
 /// One task's worth of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    CreateRoot { source: RootSource },
-    ReplaceRoot { source: RootSource },
+    CreateRoot {
+        source: RootSource,
+    },
+    ReplaceRoot {
+        source: RootSource,
+    },
     Start,
-    Stop { force: bool, timeout: Duration },
+    Stop {
+        force: bool,
+        timeout: Duration,
+    },
     Freeze,
     Unfreeze,
     ApplyLimits,
     ApplyReservations,
-    TakeSnapshot { name: String, snapshot: SnapshotId, expires_at: Option<DateTime<Utc>> },
-    DeleteSnapshot { name: String, snapshot: SnapshotId },
-    RestoreSnapshot { name: String, snapshot: SnapshotId },
+    TakeSnapshot {
+        name: String,
+        snapshot: SnapshotId,
+        expires_at: Option<DateTime<Utc>>,
+    },
+    DeleteSnapshot {
+        name: String,
+        snapshot: SnapshotId,
+    },
+    RestoreSnapshot {
+        name: String,
+        snapshot: SnapshotId,
+    },
     Delete,
+    Assess,
+    /// At the node it moves to: what came to be since the round before. With the last one the root
+    /// is there.
+    Receive {
+        round: SnapshotId,
+        last: bool,
+    },
+    Checkpoint,
+    /// At the node it moves to: the last round, the checkpoint, and to life.
+    RestoreLive {
+        round: SnapshotId,
+    },
+    Activate,
+    /// What was frozen or stopped to move goes on here.
+    Resume,
+    DropRounds {
+        rounds: Vec<SnapshotId>,
+    },
+    /// Of a copy: what another node has of its source.
+    Fetch {
+        from: NodeId,
+        volume: crate::ids::VolumeId,
+        snapshots: Vec<SnapshotId>,
+        image: Option<Fingerprint>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +268,8 @@ pub enum Event {
         operation: OperationId,
         generation: Generation,
         steps: Vec<Step>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        journey: Option<Box<Journey>>,
     },
     /// The job's next step is ordered.
     Continued {
@@ -228,6 +324,55 @@ pub enum Event {
         name: String,
     },
     Deleted,
+    /// How it can move, and what is done then.
+    MoveAssessed {
+        mode: Mobility,
+        reasons: Vec<String>,
+        steps: Vec<Step>,
+    },
+    /// A round came over; these steps are left.
+    RoundReceived {
+        round: SnapshotId,
+        bytes: u64,
+        steps: Vec<Step>,
+    },
+    /// It is held, to live on elsewhere.
+    Checkpointed {
+        at: DateTime<Utc>,
+        bytes: u64,
+    },
+    /// It belongs to another node from now on: the point of no return.
+    Moved {
+        from: NodeId,
+        to: NodeId,
+        epoch: Epoch,
+        idmap: IdMap,
+        /// Of the guest that was restored there, if it moved alive.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guest: Option<(i32, Incarnation)>,
+        bytes: u64,
+    },
+    /// It stays where it is.
+    MoveAborted {
+        error: String,
+        steps: Vec<Step>,
+    },
+    /// What moved alive is reachable again.
+    Activated {
+        at: DateTime<Utc>,
+    },
+    /// What was held runs on here.
+    Resumed,
+    RoundsDropped,
+    Fetched {
+        bytes: u64,
+    },
+    /// Another node has it as it was at that time.
+    Replicated {
+        node: NodeId,
+        snapshot: SnapshotId,
+        at: DateTime<Utc>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -252,6 +397,19 @@ pub struct Created {
     /// What its first start owes its image's templates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Trigger>,
+    /// Why it is on this node: what the placement weighed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<Considered>,
+}
+
+/// A node that the placement looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Considered {
+    pub node: NodeId,
+    /// Higher is better; none: it could not be placed there.
+    pub score: Option<i64>,
+    /// In words, most important first.
+    pub reasons: Vec<String>,
 }
 
 /// A delta: fields that did not change are absent.
@@ -296,6 +454,16 @@ impl Event {
             Self::SnapshotExpirySet { .. } => "snapshot-expiry-set",
             Self::SnapshotRestored { .. } => "snapshot-restored",
             Self::Deleted => "deleted",
+            Self::MoveAssessed { .. } => "move-assessed",
+            Self::RoundReceived { .. } => "round-received",
+            Self::Checkpointed { .. } => "checkpointed",
+            Self::Moved { .. } => "moved",
+            Self::MoveAborted { .. } => "move-aborted",
+            Self::Activated { .. } => "activated",
+            Self::Resumed => "resumed",
+            Self::RoundsDropped => "rounds-dropped",
+            Self::Fetched { .. } => "fetched",
+            Self::Replicated { .. } => "replicated",
         };
         fixed.to_owned()
     }
@@ -306,6 +474,16 @@ impl Instance {
     #[must_use]
     pub const fn next_generation(&self) -> Generation {
         self.incarnation.generation.next()
+    }
+
+    /// The node that a step is ordered from.
+    #[must_use]
+    pub fn performer(&self, step: &Step) -> NodeId {
+        let to = self.job.as_ref().and_then(|job| job.journey.as_ref()).map(|journey| journey.to);
+        match step {
+            Step::Receive { .. } | Step::RestoreLive { .. } => to.unwrap_or(self.node),
+            _ => self.node,
+        }
     }
 
     #[must_use]

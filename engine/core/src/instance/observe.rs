@@ -54,7 +54,15 @@ pub fn report(
             Some(fact) => fact,
             None => return Ok(decision),
         },
-        (Outcome::Started(_) | Outcome::Stopped { .. }, _) => return Ok(decision),
+        (
+            Outcome::Started(_)
+            | Outcome::Stopped { .. }
+            | Outcome::Assessed(_)
+            | Outcome::Received { .. }
+            | Outcome::Checkpointed { .. }
+            | Outcome::Restored { .. },
+            _,
+        ) => return Ok(decision),
     };
     advance(world, context, &mut decision, instance, vec![fact])?;
     Ok(decision)
@@ -80,8 +88,17 @@ fn done(instance: &Instance, step: &Step) -> Option<Event> {
         Step::DeleteSnapshot { name, .. } => Event::SnapshotDeleted { name: name.clone() },
         Step::RestoreSnapshot { name, .. } => Event::SnapshotRestored { name: name.clone() },
         Step::Delete => Event::Deleted,
+        Step::Resume => Event::Resumed,
+        Step::DropRounds { .. } => Event::RoundsDropped,
         // These are answered with more than "done".
-        Step::Start | Step::Stop { .. } => return None,
+        Step::Start
+        | Step::Stop { .. }
+        | Step::Assess
+        | Step::Receive { .. }
+        | Step::Checkpoint
+        | Step::RestoreLive { .. }
+        | Step::Activate
+        | Step::Fetch { .. } => return None,
     })
 }
 
@@ -125,7 +142,7 @@ fn advance(
         Ok(work) => {
             decision.record(instance.id.stream(), Event::Continued { generation });
             decision.order(
-                instance.node,
+                after.performer(step),
                 job.operation,
                 Subject::Instance(instance.id),
                 incarnation,

@@ -74,11 +74,14 @@ pub(super) fn append_job(
         decision.record(instance.id.stream(), event);
     }
     if let Some(step) = steps.first() {
+        let node = after.performer(step);
         let work = specify::work(world, &after, step, generation, operation)?;
         let incarnation = crate::spec::Incarnation { epoch: instance.epoch(), generation };
-        decision
-            .record(instance.id.stream(), Event::Requested { verb, operation, generation, steps });
-        decision.order(instance.node, operation, Subject::Instance(instance.id), incarnation, work);
+        decision.record(
+            instance.id.stream(),
+            Event::Requested { verb, operation, generation, steps, journey: None },
+        );
+        decision.order(node, operation, Subject::Instance(instance.id), incarnation, work);
     }
     Ok(())
 }

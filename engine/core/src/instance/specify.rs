@@ -6,17 +6,17 @@ use super::{Instance, Lease, Step};
 use crate::{
     address::{self, host_interface_name},
     config::{self, Config, Device, Devices},
-    ids::{Generation, InstanceId, OperationId},
+    ids::{Generation, InstanceId, NodeId, OperationId, SnapshotId},
     name::{self, Name, NameKind},
     network::Network,
-    port::image::ImageKind,
+    port::{image::ImageKind, peer::PeerAddress},
     project::Project,
     rejection::Rejection,
     spec::{
         DiskSource, DiskSpec, GuestSpec, Incarnation, Limits, MacAddress, NicSpec, Reservation,
         Security,
     },
-    task::Work,
+    task::{ReceivedRoot, Transfer, Work},
     template::TemplateContext,
     world::World,
 };
@@ -406,5 +406,76 @@ pub(super) fn work(
             Work::RestoreSnapshot { pool, snapshot: *snapshot }
         }
         Step::Delete => Work::DeleteInstance { pool },
+        Step::Assess => Work::Assess,
+        Step::Receive { round, last } => {
+            Work::Receive(Box::new(transfer(world, instance, *round, *last)?))
+        }
+        Step::Checkpoint => Work::Checkpoint,
+        Step::RestoreLive { round } => {
+            let expanded = instance.expanded(world)?;
+            let spec = Box::new(guest_spec(world, instance, &expanded, incarnation, operation)?);
+            let reservations = reservations(world, instance, &expanded);
+            let transfer = Box::new(transfer(world, instance, *round, true)?);
+            Work::Restore { transfer, spec, reservations }
+        }
+        Step::Activate => Work::Activate,
+        Step::Resume => Work::Resume { pool, rounds: rounds(instance) },
+        Step::DropRounds { rounds } => Work::DropRounds { pool, rounds: rounds.clone() },
+        Step::Fetch { from, volume, snapshots, image } => Work::Receive(Box::new(Transfer {
+            from: peer(world, *from)?,
+            pool,
+            volume: *volume,
+            snapshots: snapshots.clone(),
+            make_last: true,
+            image: image.clone(),
+            root: None,
+        })),
     })
+}
+
+/// What the node that the instance moves to fetches for a round.
+fn transfer(
+    world: &World,
+    instance: &Instance,
+    round: SnapshotId,
+    last: bool,
+) -> Result<Transfer, Rejection> {
+    let root = if last {
+        let expanded = instance.expanded(world)?;
+        Some(ReceivedRoot {
+            quota_bytes: limits(world, instance, &expanded)?.disk_bytes,
+            reservations: reservations(world, instance, &expanded),
+        })
+    } else {
+        None
+    };
+    let mut oldest_first: Vec<_> = instance.snapshots.values().collect();
+    oldest_first.sort_by_key(|snapshot| snapshot.created_at);
+    let mut snapshots: Vec<_> = oldest_first.iter().map(|snapshot| snapshot.id).collect();
+    snapshots.extend(rounds(instance));
+    snapshots.push(round);
+    Ok(Transfer {
+        from: peer(world, instance.node)?,
+        pool: instance.pool,
+        volume: instance.id.into(),
+        snapshots,
+        make_last: true,
+        image: instance.image.clone(),
+        root,
+    })
+}
+
+/// The rounds of the job under way that are over.
+fn rounds(instance: &Instance) -> Vec<SnapshotId> {
+    let journey = instance.job.as_ref().and_then(|job| job.journey.as_ref());
+    journey.map_or_else(Vec::new, |journey| journey.rounds.clone())
+}
+
+fn peer(world: &World, node: NodeId) -> Result<PeerAddress, Rejection> {
+    let found = world.nodes.get(&node).filter(|node| !node.address.is_empty());
+    let found = found.ok_or_else(|| Rejection::NotAllowed {
+        message: format!("Cluster member {node} has no address to fetch from"),
+        hint: "see: stapes cluster list".to_owned(),
+    })?;
+    Ok(PeerAddress { node, address: found.address.clone() })
 }

@@ -127,6 +127,25 @@ pub struct MeasuredInterface {
     pub packets_sent: u64,
 }
 
+/// How a guest could move to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preflight {
+    pub verdict: Mobility,
+    /// Why not better, in the user's words; and what to mind.
+    pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mobility {
+    /// Stopped, moved, started.
+    StopCopy,
+    /// Most is sent while it runs; stopped for the rest.
+    NearLive,
+    /// With its processes and connections.
+    Live,
+}
+
 /// A program to run inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecSpec {

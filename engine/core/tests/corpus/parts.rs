@@ -13,13 +13,15 @@ use stapes_core::{
     name::{self, Name, NameKind},
     operation::{self, Class, Gain, Resource, ResourceKind, Verb},
     port::{
-        guest::ExitCause,
+        guest::{ExitCause, Mobility},
         image::{ImageFacts, ImageKind},
+        peer::PeerAddress,
     },
     spec::{
         CpuLimit, DiskSource, DiskSpec, GuestSpec, IdMap, Incarnation, Ipv4Plan, Ipv6Plan, Limits,
         MacAddress, NetworkSpec, NicSpec, Reservation, RootSource, Security,
     },
+    task::{ReceivedRoot, Transfer},
     template::{TemplateContext, Trigger},
 };
 use uuid::Uuid;
@@ -116,7 +118,7 @@ pub(super) fn gained(gain: Gain) -> Event {
 
 pub(super) fn requested(steps: Vec<Step>) -> instance::Event {
     let (verb, operation) = (Verb::StartInstance, OperationId(id(4)));
-    instance::Event::Requested { verb, operation, generation: Generation(7), steps }
+    instance::Event::Requested { verb, operation, generation: Generation(7), steps, journey: None }
 }
 
 pub(super) fn stopped(cause: ExitCause) -> instance::Event {
@@ -177,6 +179,11 @@ pub(super) fn created() -> instance::Created {
         leases: [(text("eth0"), lease())].into(),
         snapshots: [(text("s"), snapshot)].into(),
         template: None,
+        placement: vec![instance::Considered {
+            node: NodeId(id(1)),
+            score: Some(7),
+            reasons: vec![text("most room")],
+        }],
     }
 }
 
@@ -307,4 +314,54 @@ pub(super) fn config() -> BTreeMap<String, String> {
 
 pub(super) fn changes() -> BTreeMap<String, Option<String>> {
     [(text("user.a"), Some(text("1"))), (text("user.b"), None)].into()
+}
+
+pub(super) fn journey_steps() -> Vec<Step> {
+    let round = SnapshotId(id(6));
+    vec![
+        Step::Assess,
+        Step::Receive { round, last: true },
+        Step::Checkpoint,
+        Step::RestoreLive { round },
+        Step::Activate,
+        Step::Resume,
+        Step::DropRounds { rounds: vec![round] },
+        Step::Fetch {
+            from: NodeId(id(30)),
+            volume: VolumeId(id(7)),
+            snapshots: vec![round],
+            image: Some(fingerprint()),
+        },
+    ]
+}
+
+pub(super) fn travelling() -> instance::Event {
+    instance::Event::Requested {
+        verb: Verb::UpdateInstance,
+        operation: OperationId(id(4)),
+        generation: Generation(7),
+        steps: journey_steps(),
+        journey: Some(Box::new(instance::Journey {
+            to: NodeId(id(30)),
+            live: instance::LivePolicy::Required,
+            mode: Mobility::Live,
+            reasons: vec![text("because")],
+            running: true,
+            rounds: vec![SnapshotId(id(6))],
+            bytes: 4096,
+            away_since: Some(time()),
+        })),
+    }
+}
+
+pub(super) fn transfer() -> Transfer {
+    Transfer {
+        from: PeerAddress { node: NodeId(id(30)), address: text("10.0.0.2:8443") },
+        pool: PoolId(id(5)),
+        volume: VolumeId(id(7)),
+        snapshots: vec![SnapshotId(id(6))],
+        make_last: true,
+        image: Some(fingerprint()),
+        root: Some(ReceivedRoot { quota_bytes: Some(1 << 30), reservations: vec![reservation()] }),
+    }
 }

@@ -13,7 +13,7 @@ use stapes_core::{
     network, node,
     operation::{self, Gain, Verb},
     pool,
-    port::guest::ExitCause,
+    port::guest::{ExitCause, Mobility},
     profile, project,
     record::{Actor, Body, Digest, Protocol, Record},
     server,
@@ -51,6 +51,27 @@ variants! {
         boot: id(2),
         version: text("0.1.0"),
     },
+    "node/joined": Event::Node(node::Event::Joined { .. }) =>
+        node::Event::Joined { address: text("10.0.0.1:8443"), fingerprint: text("ab") },
+    "node/lost": Event::Node(node::Event::Lost) => node::Event::Lost,
+    "node/returned": Event::Node(node::Event::Returned) => node::Event::Returned,
+    "node/fenced": Event::Node(node::Event::Fenced { .. }) =>
+        node::Event::Fenced { proof: node::FencingProof::LeaseExpired },
+    "node/evacuation-requested": Event::Node(node::Event::EvacuationRequested { .. }) =>
+        node::Event::EvacuationRequested { operation: OperationId(id(4)) },
+    "node/evacuated": Event::Node(node::Event::Evacuated) => node::Event::Evacuated,
+    "node/restore-requested": Event::Node(node::Event::RestoreRequested { .. }) =>
+        node::Event::RestoreRequested { operation: OperationId(id(4)) },
+    "node/restored": Event::Node(node::Event::Restored) => node::Event::Restored,
+    "node/configured": Event::Node(node::Event::Configured { .. }) => node::Event::Configured {
+        changes: changes(),
+        description: Some(text("d")),
+        groups: Some([text("gpu")].into()),
+        failure_domain: Some(text("rack1")),
+    },
+    "node/renamed": Event::Node(node::Event::Renamed { .. }) =>
+        node::Event::Renamed { from: text("a"), to: text("b") },
+    "node/removed": Event::Node(node::Event::Removed) => node::Event::Removed,
     "project/created": Event::Project(project::Event::Created { .. }) => project::Event::Created {
         name: text("p"), description: text("d"), config: config(),
     },
@@ -188,6 +209,37 @@ variants! {
     "instance/snapshot-restored": Event::Instance(instance::Event::SnapshotRestored { .. }) =>
         instance::Event::SnapshotRestored { name: text("s") },
     "instance/deleted": Event::Instance(instance::Event::Deleted) => instance::Event::Deleted,
+    "instance/move-assessed": Event::Instance(instance::Event::MoveAssessed { .. }) =>
+        instance::Event::MoveAssessed {
+            mode: Mobility::NearLive, reasons: vec![text("no criu")], steps: journey_steps(),
+        },
+    "instance/round-received": Event::Instance(instance::Event::RoundReceived { .. }) =>
+        instance::Event::RoundReceived {
+            round: SnapshotId(id(6)), bytes: 4096, steps: journey_steps(),
+        },
+    "instance/checkpointed": Event::Instance(instance::Event::Checkpointed { .. }) =>
+        instance::Event::Checkpointed { at: time(), bytes: 4096 },
+    "instance/moved": Event::Instance(instance::Event::Moved { .. }) => instance::Event::Moved {
+        from: NodeId(id(1)),
+        to: NodeId(id(30)),
+        epoch: Epoch(3),
+        idmap: guest().idmap,
+        guest: Some((4711, incarnation())),
+        bytes: 4096,
+    },
+    "instance/move-aborted": Event::Instance(instance::Event::MoveAborted { .. }) =>
+        instance::Event::MoveAborted { error: text("no"), steps: vec![Step::Resume] },
+    "instance/activated": Event::Instance(instance::Event::Activated { .. }) =>
+        instance::Event::Activated { at: time() },
+    "instance/resumed": Event::Instance(instance::Event::Resumed) => instance::Event::Resumed,
+    "instance/rounds-dropped": Event::Instance(instance::Event::RoundsDropped) =>
+        instance::Event::RoundsDropped,
+    "instance/fetched": Event::Instance(instance::Event::Fetched { .. }) =>
+        instance::Event::Fetched { bytes: 4096 },
+    "instance/replicated": Event::Instance(instance::Event::Replicated { .. }) =>
+        instance::Event::Replicated {
+            node: NodeId(id(30)), snapshot: SnapshotId(id(6)), at: time(),
+        },
     "operation/accepted": Event::Operation(operation::Event::Accepted { .. }) =>
         accepted(Verb::Exec),
     "operation/succeeded": Event::Operation(operation::Event::Succeeded { .. }) =>
@@ -259,6 +311,19 @@ works! {
     "task/delete-volume": Work::DeleteVolume { .. } => Work::DeleteVolume { pool: PoolId(id(5)) },
     "task/remove-image": Work::RemoveImage { .. } =>
         Work::RemoveImage { pools: vec![PoolId(id(5))] },
+    "task/assess": Work::Assess => Work::Assess,
+    "task/receive": Work::Receive(_) => Work::Receive(Box::new(transfer())),
+    "task/checkpoint": Work::Checkpoint => Work::Checkpoint,
+    "task/restore": Work::Restore { .. } => Work::Restore {
+        transfer: Box::new(transfer()),
+        spec: Box::new(guest()),
+        reservations: vec![reservation()],
+    },
+    "task/activate": Work::Activate => Work::Activate,
+    "task/resume": Work::Resume { .. } =>
+        Work::Resume { pool: PoolId(id(5)), rounds: vec![SnapshotId(id(6))] },
+    "task/drop-rounds": Work::DropRounds { .. } =>
+        Work::DropRounds { pool: PoolId(id(5)), rounds: vec![SnapshotId(id(6))] },
 }
 
 /// Every name that the corpus must have.
@@ -277,6 +342,7 @@ pub(super) fn records() -> Vec<(String, Record)> {
         records.push((name.to_owned(), record(Body::Events(events))));
     };
     more("instance/requested.every-step", vec![requested(steps()).into()]);
+    more("instance/requested.journey", vec![travelling().into()]);
     more("instance/stopped.every-cause", causes().map(|cause| stopped(cause).into()).into());
     more("operation/accepted.every-verb", VERBS.map(|verb| accepted(verb).into()).into());
     more("operation/succeeded.every-gain", gains().map(gained).into());

@@ -118,7 +118,14 @@ impl Host {
             | Work::RemoveNetwork
             | Work::CreateVolume { .. }
             | Work::DeleteVolume { .. }
-            | Work::RemoveImage { .. } => {}
+            | Work::RemoveImage { .. }
+            | Work::Assess
+            | Work::Receive(_)
+            | Work::Checkpoint
+            | Work::Restore { .. }
+            | Work::Activate
+            | Work::Resume { .. }
+            | Work::DropRounds { .. } => {}
         }
         Outcome::Done
     }
