@@ -120,6 +120,7 @@ impl House {
                 pid: 42,
                 started_at: self.now(),
                 frozen: false,
+                held: None,
             }),
             Work::Stop { force, .. } => {
                 let cause = if *force { ExitCause::Forced } else { ExitCause::GuestShutdown };

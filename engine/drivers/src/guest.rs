@@ -27,7 +27,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -39,7 +39,8 @@ use stapes_core::{
     port::{
         DriverError,
         guest::{
-            Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Measured, Running, Stop,
+            Checkpointed, Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Measured,
+            Preflight, Release, Running, Stop,
         },
         storage::{RootLayers, Storage},
     },
@@ -58,6 +59,7 @@ mod convert;
 mod directory;
 mod exec;
 mod interfaces;
+mod live;
 mod look;
 mod preflight;
 mod spawn;
@@ -266,6 +268,31 @@ impl Guests for Containers {
 
     async fn console_log(&self, instance: InstanceId) -> Result<Vec<u8>, DriverError> {
         self.inner.console_log(instance).await
+    }
+
+    async fn preflight(&self, instance: InstanceId) -> Result<Preflight, DriverError> {
+        self.inner.preflight(instance).await
+    }
+
+    async fn checkpoint(&self, id: InstanceId, into: &Path) -> Result<Checkpointed, DriverError> {
+        self.inner.checkpoint(id, into).await
+    }
+
+    async fn release(&self, instance: InstanceId, how: Release) -> Result<(), DriverError> {
+        self.inner.release(instance, how).await
+    }
+
+    async fn restore(
+        &self,
+        spec: &GuestSpec,
+        _root: &RootLayers,
+        from: &Path,
+    ) -> Result<Running, DriverError> {
+        self.inner.restore(spec, from).await
+    }
+
+    async fn activate(&self, instance: InstanceId) -> Result<(), DriverError> {
+        self.inner.activate(instance).await
     }
 
     async fn adopt(&self) -> Result<(Vec<Running>, Vec<Exited>), DriverError> {

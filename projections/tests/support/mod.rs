@@ -172,6 +172,7 @@ impl House {
                 pid: 4711,
                 started_at: now,
                 frozen: false,
+                held: None,
             });
         }
         if let Work::Stop { force, .. } = &task.work {

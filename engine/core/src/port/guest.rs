@@ -3,7 +3,7 @@
 //! A guest lives in a process of its own, outside the daemon; the daemon finds it again after a
 //! restart. Every method may be repeated.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -17,7 +17,9 @@ use crate::{
 };
 
 pub mod laws;
+mod live;
 mod simulated;
+pub use live::{Checkpointed, Held, Preflight, Release, Verdict, holds_no_guest, is_held};
 pub use simulated::{Clock, SimulatedGuests};
 
 /// A guest that runs.
@@ -29,6 +31,9 @@ pub struct Running {
     pub pid: i32,
     pub started_at: DateTime<Utc>,
     pub frozen: bool,
+    /// It stands still in the middle of a move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
 }
 
 /// A guest that ran.
@@ -206,6 +211,33 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     -> Result<Console, DriverError>;
     /// The newest part of what the console showed, up to 256 KiB.
     async fn console_log(&self, instance: InstanceId) -> Result<Vec<u8>, DriverError>;
+
+    /// Whether it can be moved while it runs, in a few milliseconds and without touching it.
+    async fn preflight(&self, instance: InstanceId) -> Result<Preflight, DriverError>;
+    /// Writes its memory, processes and connections into the directory `into`, which is made, and
+    /// holds it: it executes nothing, and no packet reaches or leaves it. Asked again, it answers
+    /// the same. Its disk is complete as soon as this answers, and not before. On an error the
+    /// guest runs on.
+    async fn checkpoint(
+        &self,
+        instance: InstanceId,
+        into: &Path,
+    ) -> Result<Checkpointed, DriverError>;
+    /// Ends the holding of a guest. Resumed, it goes on as if nothing had been, its connections too
+    /// (fine when it runs already; refused for one that was restored and not activated). Killed, it
+    /// is removed as by a stop, held or not (fine when it is gone).
+    async fn release(&self, instance: InstanceId, how: Release) -> Result<(), DriverError>;
+    /// Makes the guest of a checkpoint that was written to `from`, held until it is activated; or
+    /// finds that this incarnation is here. `root` is a copy of its disk from after the checkpoint.
+    /// On an error nothing of it is left, and the files are as before.
+    async fn restore(
+        &self,
+        spec: &GuestSpec,
+        root: &RootLayers,
+        from: &Path,
+    ) -> Result<Running, DriverError>;
+    /// Lets a restored guest run, and tells the network where it is now. Fine when it runs already.
+    async fn activate(&self, instance: InstanceId) -> Result<(), DriverError>;
 
     /// Finds the guests that run from before the daemon was started, and those that ended since,
     /// and removes what is left of what nobody runs. Called once, before anything else. An end is

@@ -73,9 +73,14 @@ impl Node {
                     return Outcome::Failed(Failure { kind, message });
                 }
                 let (instance, incarnation) = (*instance, task.incarnation);
-                let running =
-                    Running { instance, incarnation, pid: 1, started_at: now(), frozen: false };
-                Outcome::Started(running)
+                Outcome::Started(Running {
+                    instance,
+                    incarnation,
+                    pid: 1,
+                    started_at: now(),
+                    frozen: false,
+                    held: None,
+                })
             }
             (Work::Stop { .. }, _) => Outcome::Stopped { cause: ExitCause::Forced, at: now() },
             _ => Outcome::Done,

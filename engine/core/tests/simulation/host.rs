@@ -81,7 +81,8 @@ impl Host {
                 self.last_pid += 1;
                 let pid = self.last_pid;
                 let (incarnation, started_at) = (spec.incarnation, at);
-                let running = Running { instance, incarnation, pid, started_at, frozen: false };
+                let (frozen, held) = (false, None);
+                let running = Running { instance, incarnation, pid, started_at, frozen, held };
                 return Outcome::Started(*self.guests.entry(instance).or_insert(running));
             }
             Work::Stop { .. } => {

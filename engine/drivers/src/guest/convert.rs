@@ -128,6 +128,7 @@ pub(super) fn running(instance: InstanceId, hello: &Hello, frozen: bool) -> Runn
         pid: hello.pid,
         started_at: time(hello.started_at_us),
         frozen,
+        held: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The driver keeps the laws of its port, on both kinds of roots.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use stapes_core::{
@@ -30,6 +30,14 @@ impl Ground for Real {
 
     async fn restarted(&mut self) -> Arc<dyn Guests> {
         self.host.driver()
+    }
+
+    fn images(&mut self) -> PathBuf {
+        self.host.directory.path().join("images")
+    }
+
+    fn not_live(&self) -> Option<&str> {
+        Some("it cannot yet")
     }
 
     async fn guest(&mut self) -> (GuestSpec, RootLayers) {

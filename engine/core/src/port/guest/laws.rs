@@ -3,7 +3,14 @@
 //! A law is given a [`Ground`] and takes from it a fresh host and guests whose root has a shell
 //! and the usual small programs.
 
-use std::{fs::File, io::Read as _, io::Write as _, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -15,6 +22,8 @@ use crate::{
     spec::{GuestSpec, IdMap, Incarnation, Limits, Security},
 };
 
+mod moving;
+
 /// Nothing in these laws may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,6 +34,12 @@ pub trait Ground: Send {
     async fn guests(&mut self) -> Arc<dyn Guests>;
     /// The next daemon's driver over the same host; the one before has been dropped.
     async fn restarted(&mut self) -> Arc<dyn Guests>;
+    /// A directory that is not there yet, for checkpoints; whoever asked removes it.
+    fn images(&mut self) -> PathBuf;
+    /// Why no guest can be checkpointed here, if so: then it must be refused.
+    fn not_live(&self) -> Option<&str> {
+        None
+    }
     /// A guest that does not run yet.
     async fn guest(&mut self) -> (GuestSpec, RootLayers);
 }
@@ -65,6 +80,7 @@ pub async fn all(ground: &mut dyn Ground) {
     guests_outlive_the_driver(ground).await;
     what_ended_unheard_is_told_at_adoption(ground).await;
     a_guest_that_does_not_run_is_not_found(ground).await;
+    moving::all(ground).await;
 }
 
 fn command(words: &[&str]) -> ExecSpec {

@@ -11,6 +11,7 @@ use std::{
     collections::BTreeMap,
     io::Write as _,
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, mpsc::Sender},
 };
 
@@ -20,8 +21,8 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::{
-    Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Measured, MeasuredInterface,
-    Running, Stop,
+    Checkpointed, Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Measured,
+    MeasuredInterface, Preflight, Release, Running, Stop, is_held,
 };
 use crate::{
     ids::InstanceId,
@@ -29,6 +30,7 @@ use crate::{
     spec::{GuestSpec, Limits},
 };
 
+mod moving;
 mod words;
 
 /// What a console keeps, in bytes.
@@ -69,6 +71,8 @@ struct Guest {
     programs: BTreeMap<u64, Sender<i32>>,
     next_program: u64,
     deaf: bool,
+    /// What it was answered that holds it.
+    checkpoint: Option<Checkpointed>,
 }
 
 impl SimulatedGuests {
@@ -150,7 +154,39 @@ impl World {
     }
 }
 
+impl World {
+    fn held(&self, instance: InstanceId) -> Option<super::Held> {
+        self.lock().guests.get(&instance).and_then(|guest| guest.running.held)
+    }
+
+    /// As [`Self::with`], for what a held guest cannot do.
+    fn free<T>(
+        &self,
+        instance: InstanceId,
+        act: impl FnOnce(&mut Guest) -> T,
+    ) -> Result<T, DriverError> {
+        match self.held(instance) {
+            Some(held) => Err(is_held(instance, held)),
+            None => self.with(instance, act),
+        }
+    }
+}
+
 impl Guest {
+    fn new(running: Running, spec: &GuestSpec) -> Self {
+        Self {
+            running,
+            spec: spec.clone(),
+            limits: spec.limits,
+            console: Vec::new(),
+            viewers: Vec::new(),
+            programs: BTreeMap::new(),
+            next_program: 0,
+            deaf: false,
+            checkpoint: None,
+        }
+    }
+
     fn say(&mut self, text: &[u8]) {
         self.console.extend_from_slice(text);
         let excess = self.console.len().saturating_sub(CONSOLE_BYTES_MAX);
@@ -200,17 +236,9 @@ impl Guests for SimulatedGuests {
             pid: state.last_pid,
             started_at: (self.world.clock)(),
             frozen: false,
+            held: None,
         };
-        let mut guest = Guest {
-            running,
-            spec: spec.clone(),
-            limits: spec.limits,
-            console: Vec::new(),
-            viewers: Vec::new(),
-            programs: BTreeMap::new(),
-            next_program: 0,
-            deaf: false,
-        };
+        let mut guest = Guest::new(running, spec);
         guest.say(format!("hello from {}\r\n", spec.hostname).as_bytes());
         state.guests.insert(spec.instance, guest);
         state.ended.remove(&spec.instance);
@@ -218,6 +246,11 @@ impl Guests for SimulatedGuests {
     }
 
     async fn stop(&self, instance: InstanceId, how: Stop) -> Result<ExitCause, DriverError> {
+        if let Stop::Clean { .. } = how
+            && let Some(held) = self.world.held(instance)
+        {
+            return Err(is_held(instance, held));
+        }
         let deaf = self.world.with(instance, |guest| guest.deaf).unwrap_or(false);
         if let (Stop::Clean { timeout }, true) = (how, deaf) {
             tokio::time::sleep(timeout).await;
@@ -229,11 +262,11 @@ impl Guests for SimulatedGuests {
     }
 
     async fn freeze(&self, instance: InstanceId) -> Result<(), DriverError> {
-        self.world.with(instance, |guest| guest.running.frozen = true)
+        self.world.free(instance, |guest| guest.running.frozen = true)
     }
 
     async fn unfreeze(&self, instance: InstanceId) -> Result<(), DriverError> {
-        self.world.with(instance, |guest| guest.running.frozen = false)
+        self.world.free(instance, |guest| guest.running.frozen = false)
     }
 
     async fn set_limits(&self, instance: InstanceId, limits: &Limits) -> Result<(), DriverError> {
@@ -261,6 +294,7 @@ impl Guests for SimulatedGuests {
         instance: InstanceId,
         spec: &ExecSpec,
     ) -> Result<ExecSession, DriverError> {
+        self.world.free(instance, |_| ())?;
         words::run(&self.world, instance, spec)
     }
 
@@ -281,6 +315,35 @@ impl Guests for SimulatedGuests {
 
     async fn console_log(&self, instance: InstanceId) -> Result<Vec<u8>, DriverError> {
         self.world.with(instance, |guest| guest.console.clone())
+    }
+
+    async fn preflight(&self, instance: InstanceId) -> Result<Preflight, DriverError> {
+        self.world.with(instance, |guest| moving::preflight(guest))
+    }
+
+    async fn checkpoint(
+        &self,
+        instance: InstanceId,
+        into: &Path,
+    ) -> Result<Checkpointed, DriverError> {
+        moving::checkpoint(&self.world, instance, into)
+    }
+
+    async fn release(&self, instance: InstanceId, how: Release) -> Result<(), DriverError> {
+        moving::release(&self.world, instance, how)
+    }
+
+    async fn restore(
+        &self,
+        spec: &GuestSpec,
+        _root: &RootLayers,
+        from: &Path,
+    ) -> Result<Running, DriverError> {
+        moving::restore(&self.world, spec, from)
+    }
+
+    async fn activate(&self, instance: InstanceId) -> Result<(), DriverError> {
+        moving::activate(&self.world, instance)
     }
 
     async fn adopt(&self) -> Result<(Vec<Running>, Vec<Exited>), DriverError> {
@@ -324,6 +387,11 @@ mod tests {
 
         async fn restarted(&mut self) -> Arc<dyn Guests> {
             Arc::new(self.0.restarted())
+        }
+
+        fn images(&mut self) -> std::path::PathBuf {
+            let name = format!("stapes-imagined-{}", std::process::id());
+            std::env::temp_dir().join(name)
         }
 
         async fn guest(&mut self) -> (GuestSpec, RootLayers) {
