@@ -19,7 +19,7 @@ use crate::{
 pub mod laws;
 mod live;
 mod simulated;
-pub use live::{Checkpointed, Held, Preflight, Release, Verdict, holds_no_guest, is_held};
+pub use live::{Checkpointed, Held, Mobility, Preflight, Release, holds_no_guest, is_held};
 pub use simulated::{Clock, SimulatedGuests};
 
 /// A guest that runs.
@@ -130,25 +130,6 @@ pub struct MeasuredInterface {
     pub bytes_sent: u64,
     pub packets_received: u64,
     pub packets_sent: u64,
-}
-
-/// How a guest could move to another node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preflight {
-    pub verdict: Mobility,
-    /// Why not better, in the user's words; and what to mind.
-    pub reasons: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mobility {
-    /// Stopped, moved, started.
-    StopCopy,
-    /// Most is sent while it runs; stopped for the rest.
-    NearLive,
-    /// With its processes and connections.
-    Live,
 }
 
 /// A program to run inside.

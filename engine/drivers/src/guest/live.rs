@@ -6,7 +6,7 @@ use stapes_core::{
     ids::InstanceId,
     port::{
         DriverError,
-        guest::{Checkpointed, Preflight, Release, Running, Stop, Verdict},
+        guest::{Checkpointed, Mobility, Preflight, Release, Running, Stop},
     },
     spec::GuestSpec,
 };
@@ -21,7 +21,7 @@ impl Inner {
         instance: InstanceId,
     ) -> Result<Preflight, DriverError> {
         self.must_know(instance)?;
-        Ok(Preflight { verdict: Verdict::NearLive, reasons: vec![NO_CRIU.to_owned()] })
+        Ok(Preflight { verdict: Mobility::NearLive, reasons: vec![NO_CRIU.to_owned()] })
     }
 
     pub(super) async fn checkpoint(

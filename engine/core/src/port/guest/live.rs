@@ -17,25 +17,23 @@ use serde::{Deserialize, Serialize};
 use super::super::DriverError;
 use crate::ids::InstanceId;
 
-/// The best way to move a guest, as far as the guest is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It goes on where it was: memory, processes and connections come along.
-    Live,
-    /// Its disk is copied while it runs; then it is stopped and started again.
-    NearLive,
-    /// It is stopped before its disk is copied.
-    StopCopy,
-}
-
-/// What a look at a running guest says of moving it.
+/// How a guest could move to another node, as far as the guest is concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
-    pub verdict: Verdict,
-    /// For the user. With [`Verdict::Live`]: what the guest may notice all the same. Otherwise:
-    /// what stands in the way of a better verdict.
+    pub verdict: Mobility,
+    /// Why not better, in the user's words; and what to mind, with [`Mobility::Live`] too.
     pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mobility {
+    /// Stopped, moved, started.
+    StopCopy,
+    /// Most is sent while it runs; stopped for the rest.
+    NearLive,
+    /// With its processes and connections.
+    Live,
 }
 
 /// A guest whose memory, processes and connections are in files.

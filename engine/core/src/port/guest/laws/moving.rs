@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    super::{ExitCause, Guests, Held, Release, Running, Stop, Verdict},
+    super::{ExitCause, Guests, Held, Mobility, Release, Running, Stop},
     Ground, PATIENCE, command, run,
 };
 use crate::{
@@ -73,7 +73,7 @@ async fn what_cannot_be_checkpointed_runs_on(ground: &mut dyn Ground) {
     let (spec, _) = started(ground, guests.as_ref()).await;
     let images = Images(ground.images());
     let preflight = guests.preflight(spec.instance).await.expect("preflight");
-    assert_eq!(preflight.verdict, Verdict::NearLive);
+    assert_eq!(preflight.verdict, Mobility::NearLive);
     assert!(!preflight.reasons.is_empty());
     is_refused(&guests.checkpoint(spec.instance, &images.0).await);
     assert!(!images.0.exists());
@@ -89,7 +89,7 @@ async fn a_held_guest_stands_still_until_it_is_resumed(ground: &mut dyn Ground) 
     let before = guests.running(id).await;
     for _ in 0..2 {
         let preflight = guests.preflight(id).await.expect("preflight");
-        assert_eq!(preflight.verdict, Verdict::Live, "{:?}", preflight.reasons);
+        assert_eq!(preflight.verdict, Mobility::Live, "{:?}", preflight.reasons);
         let first = guests.checkpoint(id, &images.0).await.expect("checkpoint");
         assert_eq!(guests.checkpoint(id, &images.0).await, Ok(first));
         assert!(first.bytes > 0 && images.0.exists());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::{
-        Checkpointed, Held, Preflight, Release, Running, Verdict, holds_no_guest, is_held,
+        Checkpointed, Held, Mobility, Preflight, Release, Running, holds_no_guest, is_held,
         runs_as_another,
     },
     Guest, World,
@@ -32,7 +32,7 @@ pub(super) fn preflight(guest: &Guest) -> Preflight {
     if !guest.programs.is_empty() {
         reasons.push("a program runs in it that was executed from outside".to_owned());
     }
-    let verdict = if reasons.is_empty() { Verdict::Live } else { Verdict::NearLive };
+    let verdict = if reasons.is_empty() { Mobility::Live } else { Mobility::NearLive };
     Preflight { verdict, reasons }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn checkpoint(
             (None, _) => {}
         }
         let Preflight { verdict, reasons } = preflight(guest);
-        if verdict != Verdict::Live {
+        if verdict != Mobility::Live {
             let reasons = reasons.join("; ");
             return Err(DriverError::Refused(format!(
                 "{instance} cannot be checkpointed: {reasons}"
