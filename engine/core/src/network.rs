@@ -159,12 +159,18 @@ impl Network {
                 .split(',')
                 .filter_map(|server| server.trim().parse().ok())
                 .collect(),
+            uplinks: names(text("bridge.external_interfaces")).map(str::to_owned).collect(),
         }
     }
 
     fn held(&self) -> Name {
         Name::new(NameKind::Network, self.project, &self.name)
     }
+}
+
+/// The names in a list with commas.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
 fn resources(name: &str) -> Vec<Resource> {
@@ -183,6 +189,10 @@ fn check(config: &Config) -> Result<(), Rejection> {
     }
     if let Some(domain) = set("dns.domain").filter(|domain| !is_dns_name(domain)) {
         return Err(wrong(format!("{domain:?} is not a DNS name")));
+    }
+    let uplinks = set("bridge.external_interfaces").map_or("", String::as_str);
+    if let Some(bad) = names(uplinks).find(|name| !is_interface_name(name)) {
+        return Err(wrong(format!("{bad:?} in bridge.external_interfaces is no interface's name")));
     }
     if let Some(servers) = set("dns.nameservers") {
         let mut servers = servers.split(',').map(str::trim);

@@ -211,6 +211,9 @@ pub struct NetworkSpec {
     pub dns_domain: String,
     /// Further DNS servers for what is not ours; empty: the host's own.
     pub dns_upstream: Vec<std::net::IpAddr>,
+    /// Interfaces of the host that belong to the bridge, so that one Ethernet spans several nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

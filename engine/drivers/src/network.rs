@@ -108,8 +108,14 @@ impl Networks for HostNetworks {
         // A network whose bridge cannot be made has no place in the plan.
         self.plans.check(spec)?;
         let bridge = self.links.ensure_bridge(spec).await?;
+        let before = self.plans.uplinks(spec.network);
         self.plans.ensure(spec)?;
         self.firewall.ask();
+        if !spec.uplinks.is_empty() {
+            // Nothing of the gateway may pass before the rules are there.
+            self.firewall.settled().await?;
+        }
+        self.links.set_uplinks(bridge, &spec.uplinks, &before).await?;
         settings::ensure(spec)?;
         self.links.set_addresses(bridge, &gateways(spec)?).await?;
         let fits = services.get(&spec.network).is_some_and(|running| running.fit(spec, bridge));

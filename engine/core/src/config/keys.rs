@@ -127,6 +127,7 @@ const PROJECT: &[(&str, Check)] = &[
 ];
 
 const NETWORK: &[(&str, Check)] = &[
+    ("bridge.external_interfaces", Text),
     ("bridge.mtu", Number),
     ("dns.domain", Text),
     ("dns.mode", OneOf(&["managed", "none"])),

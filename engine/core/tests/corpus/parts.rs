@@ -281,6 +281,7 @@ pub(super) fn network_spec() -> NetworkSpec {
         ipv6: Some(Ipv6Plan { gateway: std::net::Ipv6Addr::LOCALHOST, prefix: 64, nat: false }),
         dns_domain: text("stapes"),
         dns_upstream: vec![std::net::IpAddr::from([9, 9, 9, 9])],
+        uplinks: vec![text("eth1")],
     }
 }
 

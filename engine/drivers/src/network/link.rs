@@ -122,6 +122,41 @@ impl Links {
         Ok(())
     }
 
+    /// Makes interfaces of the host ports of the bridge, and lets go of those that were.
+    pub(super) async fn set_uplinks(
+        &self,
+        bridge: Bridge,
+        wanted: &[String],
+        before: &[String],
+    ) -> Result<(), DriverError> {
+        for name in wanted {
+            let link = self.find(name).await?.ok_or_else(|| {
+                DriverError::Refused(format!(
+                    "the host has no interface {name}; see ip link, then set \
+                     bridge.external_interfaces to what is there"
+                ))
+            })?;
+            let foreign = master(&link).filter(|master| *master != bridge.index);
+            if foreign.is_some() {
+                return Err(DriverError::Refused(format!(
+                    "the interface {name} belongs to another bridge; take it out with: ip link set {name} nomaster"
+                )));
+            }
+            let port = LinkUnspec::new_with_index(link.header.index).controller(bridge.index).up();
+            let set = self.handle.link().set(port.build()).execute().await;
+            set.map_err(|error| failed(&format!("the uplink {name}"), &error))?;
+        }
+        for name in before.iter().filter(|name| !wanted.contains(name)) {
+            let Some(link) = self.find(name).await? else { continue };
+            if master(&link) == Some(bridge.index) {
+                let free = LinkUnspec::new_with_index(link.header.index).nocontroller().build();
+                let set = self.handle.link().set(free).execute().await;
+                set.map_err(|error| failed(&format!("the uplink {name}"), &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Counters of one interface, turned round: what the host sent is what the guest received.
     pub(super) async fn counters(&self, name: &str) -> Result<Counters, DriverError> {
         let missing = || DriverError::NotFound(format!("interface {name}"));
@@ -173,6 +208,13 @@ fn is_bridge(link: &LinkMessage) -> bool {
     let kind = LinkInfo::Kind(InfoKind::Bridge);
     link.attributes.iter().any(|attribute| {
         if let LinkAttribute::LinkInfo(info) = attribute { info.contains(&kind) } else { false }
+    })
+}
+
+/// The bridge that an interface is a port of.
+fn master(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Controller(index) = attribute { Some(*index) } else { None }
     })
 }
 

@@ -50,6 +50,12 @@ impl Plans {
         self.told().plan.clone().ensure(spec).map(drop)
     }
 
+    /// The interfaces that are ports of the network's bridge as far as is known.
+    pub(super) fn uplinks(&self, network: NetworkId) -> Vec<String> {
+        let plan = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+        plan.network(network).map_or_else(Vec::new, |spec| spec.uplinks.clone())
+    }
+
     pub(super) fn ensure(&self, spec: &NetworkSpec) -> Result<(), DriverError> {
         let mut told = self.told();
         told.plan.ensure(spec)?;

@@ -63,6 +63,7 @@ async fn rules() -> Check {
         ipv6: None,
         dns_domain: "stapes".into(),
         dns_upstream: vec![],
+        uplinks: Vec::new(),
     };
     let planned = plan.ensure(&spec);
     let script = Rules::of("stapes_preflight", &plan).replacing();

@@ -13,6 +13,9 @@
 //! IPv4 and MAC addresses are bound to the guest. IPv6 is bound to the network's prefix: systems
 //! that draw private or stable addresses of their own could not work otherwise.
 //!
+//! A network may span nodes through uplinks. On each node its gateway has the same address and the
+//! same MAC address, and serves the guests that are there: what a gateway sends stays on its node.
+//!
 //! Everything written here is a number, an address, or a name that [`Plan`] has checked.
 
 use std::{
@@ -21,6 +24,7 @@ use std::{
 };
 
 use stapes_core::{
+    address,
     port::network::Plan,
     spec::{NetworkSpec, Reservation},
 };
@@ -50,7 +54,11 @@ const SENDERS6: Set = Set {
     definition: "type ifname . ipv6_addr; flags interval;",
 };
 
-const SETS: [Set; 7] = [BRIDGES, GUESTS, BOUND4, BOUND6, SENDERS, SENDERS4, SENDERS6];
+/// Interfaces of the host in a bridge, with the bridge's own address.
+const UPLINKS: Set =
+    Set { family: "bridge", name: "uplinks", definition: "type ifname . ether_addr;" };
+
+const SETS: [Set; 8] = [BRIDGES, GUESTS, BOUND4, BOUND6, SENDERS, SENDERS4, SENDERS6, UPLINKS];
 
 /// Elements in one line at most, so that no line is too long for a reader or for nft.
 const ELEMENTS_PER_LINE: usize = 100;
@@ -60,6 +68,11 @@ const GUEST_CHAINS: &str = "\
   chain prerouting {
     type filter hook prerouting priority -300; policy accept;
     iifname @guests jump guest
+    iifname . ether saddr @uplinks drop
+  }
+  chain postrouting {
+    type filter hook postrouting priority 0; policy accept;
+    oifname . ether saddr @uplinks drop
   }
   chain guest {
     iifname . ether saddr != @senders drop
@@ -160,6 +173,10 @@ impl Rules {
 
     fn add_network(&mut self, network: &NetworkSpec) {
         self.add(BRIDGES, quoted(&network.bridge));
+        for uplink in &network.uplinks {
+            let mac = address::bridge_mac(network.network);
+            self.add(UPLINKS, format!("{} . {mac}", quoted(uplink)));
+        }
         if let Some(plan) = network.ipv4.filter(|plan| plan.nat)
             && let Ok(subnet) = plan.subnet()
         {

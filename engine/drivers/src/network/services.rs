@@ -104,7 +104,15 @@ impl Services {
 
     /// Whether these sockets are the ones for this spec and bridge.
     pub(super) fn fit(&self, spec: &NetworkSpec, bridge: Bridge) -> bool {
-        let NetworkSpec { network, bridge: name, ipv4, ipv6, dns_domain, dns_upstream: _ } = spec;
+        let NetworkSpec {
+            network,
+            bridge: name,
+            ipv4,
+            ipv6,
+            dns_domain,
+            dns_upstream: _,
+            uplinks: _,
+        } = spec;
         let mine = &self.spec;
         self.bridge == bridge
             && mine.network == *network

@@ -38,6 +38,7 @@ impl Example {
             ipv6: None,
             dns_domain: "law.test".into(),
             dns_upstream: vec![],
+            uplinks: Vec::new(),
         }
     }
 

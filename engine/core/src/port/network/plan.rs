@@ -264,6 +264,9 @@ fn check_network(spec: &NetworkSpec) -> Result<(), DriverError> {
             spec.dns_domain
         ));
     }
+    if let Some(bad) = spec.uplinks.iter().find(|name| !is_interface_name(name)) {
+        return refuse(format!("{bad:?} cannot name an interface of the host"));
+    }
     let unusable = |error: crate::address::AddressError| DriverError::Refused(error.to_string());
     if let Some(plan) = &spec.ipv4 {
         plan.subnet().map_err(unusable)?;

@@ -60,6 +60,7 @@ table bridge stapes_t {{
   set senders {{ type ifname . ether_addr; }}
   set senders4 {{ type ifname . ipv4_addr; }}
   set senders6 {{ type ifname . ipv6_addr; flags interval; }}
+  set uplinks {{ type ifname . ether_addr; }}
 {GUEST_CHAINS}}}
 add element bridge stapes_t bound4 {{ "veth-one" }}
 add element bridge stapes_t bound6 {{ "veth-one" }}
@@ -71,6 +72,17 @@ add element inet stapes_t bridges {{ "lab0" }}
 "#
     );
     assert_eq!(script, expected);
+}
+
+#[test]
+fn what_the_gateway_sends_stays_on_its_node() {
+    let mut plan = Plan::default();
+    let spec = NetworkSpec { uplinks: vec!["eth1".to_owned()], ..example().network() };
+    plan.ensure(&spec).unwrap();
+    let script = Rules::of("stapes_t", &plan).replacing();
+    let mac = stapes_core::address::bridge_mac(spec.network);
+    let element = format!("add element bridge stapes_t uplinks {{ \"eth1\" . {mac} }}");
+    assert!(script.contains(&element), "{script}");
 }
 
 #[test]
