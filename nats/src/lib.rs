@@ -1,6 +1,26 @@
-//! The log port on NATS JetStream: not built yet.
+//! stapes on NATS: the cluster's log on JetStream.
 //!
-//! A cluster's log is to live here: [`EventLog`](stapes_core::port::log::EventLog) on one JetStream
-//! stream a cluster, one exact subject an aggregate, with
-//! [the port's laws](stapes_core::port::log::laws) against a real `nats-server`. Until then stapes
-//! runs on one host, on the embedded log.
+//! ```text
+//! append ──► one message, or one atomic batch ──► stream STAPES_<cluster> (R1, R3, R5)
+//!                                                     │ one consumer a process
+//!                                                     ▼
+//!            read · read_stream · follow ◄── index and newest records in memory
+//! ```
+//!
+//! [`Connection`] reaches the servers; [`JetStreamLog`] is the log port on them, kept to
+//! [its laws](stapes_core::port::log::laws). This crate alone knows async-nats, which was chosen
+//! because it is the servers' makers' own client.
+//!
+//! Architecture Invariant: JetStream is trusted with nothing that can be checked. Contiguity, whole
+//! commits and revisions are checked on every record that comes in, and what is acknowledged is
+//! compared with what is delivered.
+
+mod connection;
+mod error;
+pub mod log;
+#[cfg(feature = "host")]
+pub mod testing;
+
+pub use connection::{Authentication, ConnectConfig, Connection, TlsFiles};
+pub use error::OpenError;
+pub use log::{JetStreamLog, LogConfig};
