@@ -25,7 +25,7 @@ pub struct Traces {
 }
 
 impl Traces {
-    pub(super) fn of(directory: &Path) -> Self {
+    pub(crate) fn of(directory: &Path) -> Self {
         let tag = tag_of(directory);
         Self { directory: directory.to_owned(), tag, interfaces: Mutex::default() }
     }
@@ -147,7 +147,7 @@ impl Traces {
     }
 
     /// Takes everything away, without asking anybody: for a test that failed.
-    pub(super) fn remove(&self) {
+    pub(crate) fn remove(&self) {
         let since = Instant::now();
         loop {
             for pid in self.processes() {
