@@ -90,8 +90,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["stapes"]),
     ("clap_complete", &["stapes"]),
     ("comfy-table", &["stapes"]),
-    // Both keep files that a disk may spoil.
-    ("crc32c", &["stapes-log", "stapes-projections"]),
+    // Files that a disk may spoil, and btrfs's send streams.
+    ("crc32c", &["stapes-drivers", "stapes-log", "stapes-projections"]),
     ("crossterm", &["stapes"]),
     ("csv", &["stapes"]),
     ("dhcproto", &["stapes-drivers"]),

@@ -14,6 +14,7 @@
 
 use std::path::PathBuf;
 
+pub(crate) mod baggage;
 pub mod build;
 mod compression;
 mod helper;

@@ -8,7 +8,7 @@
 //!
 //! [`laws`] are what every implementation is run against.
 
-use std::path::PathBuf;
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use async_trait::async_trait;
 
@@ -55,8 +55,26 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
     /// Fine when there is none. Volumes made from it keep it until the last of them is deleted.
     async fn remove_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError>;
 
+    /// Whether the image is in the pool, for new volumes.
+    async fn has_image(&self, pool: PoolId, image: &Fingerprint) -> Result<bool, DriverError>;
+    /// Writes the unpacked image into the pipe, for [`Self::receive_image`] of another node.
+    async fn send_image(
+        &self,
+        pool: PoolId,
+        image: &Fingerprint,
+        into: OwnedFd,
+    ) -> Result<u64, DriverError>;
+    /// As [`Self::ensure_image`], from another node's unpacked one. Whole or not at all.
+    async fn receive_image(
+        &self,
+        pool: PoolId,
+        image: &Fingerprint,
+        from: OwnedFd,
+    ) -> Result<u64, DriverError>;
+
     /// Makes an instance's root volume. There is either no volume or the whole one. The image must
-    /// be in the pool, the volume to copy too.
+    /// be in the pool, the volume to copy too. A volume that was received becomes a root from its
+    /// own snapshot; what it is then has reached the disk before this answers.
     async fn create_root(
         &self,
         pool: PoolId,
@@ -111,6 +129,32 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         snapshot: SnapshotId,
     ) -> Result<(), DriverError>;
 
+    /// Writes the snapshot into the pipe and says how many bytes that were: as the difference to
+    /// `parent` where the pool can, else whole. Fails when nobody reads any more.
+    async fn send(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        parent: Option<SnapshotId>,
+        into: OwnedFd,
+    ) -> Result<u64, DriverError>;
+    /// Makes what another node sent a snapshot of this volume, which needs not have a root here.
+    /// There is either no snapshot or the whole one, on the disk; when it is there nothing is read.
+    /// `parent` is a snapshot of this volume that the stream may build on.
+    ///
+    /// # Errors
+    /// [`DriverError::Failed`] when the stream ends early, [`DriverError::Refused`] when it is of
+    /// another snapshot, format or parent.
+    async fn receive(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        parent: Option<SnapshotId>,
+        from: OwnedFd,
+    ) -> Result<u64, DriverError>;
+
     /// Where the parts of the root are; `image` is what the volume was made from.
     async fn root_layers(
         &self,
@@ -120,6 +164,6 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
     ) -> Result<RootLayers, DriverError>;
     /// Where a data volume is.
     async fn volume_path(&self, pool: PoolId, volume: VolumeId) -> Result<PathBuf, DriverError>;
-    /// Everything that is there: what the reconciler compares with the log.
+    /// Everything that is there, half-received volumes too: what the reconciler compares with the log.
     async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError>;
 }

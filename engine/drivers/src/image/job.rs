@@ -45,6 +45,18 @@ pub enum Owners {
     Keep,
     /// The unpacker's own; for looking into an image without root.
     Mine,
+    /// As [`Self::Keep`], with every extended attribute and device: from another node.
+    Everything,
+}
+
+impl Owners {
+    /// Whether files belong to whom the archive says.
+    pub(super) const fn are_kept(self) -> bool {
+        match self {
+            Self::Keep | Self::Everything => true,
+            Self::Mine => false,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

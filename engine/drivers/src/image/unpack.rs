@@ -38,6 +38,7 @@ use super::{
     templates::{self, RenderJob},
 };
 
+pub(crate) mod baggage;
 mod confine;
 mod entries;
 mod extract;
@@ -307,5 +308,5 @@ fn say(line: &Line) {
 }
 
 const fn keeps_owners(owners: Owners) -> bool {
-    matches!(owners, Owners::Keep)
+    owners.are_kept()
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -12,7 +13,7 @@ use std::{
 use stapes_core::ids::{Fingerprint, VolumeId};
 
 use super::{
-    InUse, Unpacker,
+    Abandoned, InUse, Unpacker,
     error::{Context, DriverError},
     layout::{self, ROOTFS},
     pool::{Pool, rename},
@@ -73,10 +74,18 @@ impl Pool {
     }
 
     /// Whether the image is there for new volumes.
+    pub(super) fn is_wanted(&self, image: &Fingerprint) -> Result<bool, DriverError> {
+        Ok(layout::exists(&self.layout.image(image))?
+            && !layout::exists(&self.layout.unwanted(image))?)
+    }
+
     pub(super) fn check_wanted(&self, image: &Fingerprint) -> Result<(), DriverError> {
-        if layout::exists(&self.layout.image(image))?
-            && !layout::exists(&self.layout.unwanted(image))?
-        {
+        if self.is_wanted(image)? { Ok(()) } else { Err(self.no_image(image)) }
+    }
+
+    /// Whether the image is there, if only for the volumes that are made from it.
+    pub(super) fn check_present(&self, image: &Fingerprint) -> Result<(), DriverError> {
+        if layout::exists(&self.layout.image(image))? {
             return Ok(());
         }
         Err(self.no_image(image))
@@ -142,7 +151,9 @@ impl Pool {
         }
         let uses = self.layout.uses(image);
         for volume in layout::names(&uses)? {
-            if layout::exists(&self.layout.volumes().join(&volume))? {
+            let (volumes, snapshots) = (self.layout.volumes(), self.layout.root.join("snapshots"));
+            if layout::exists(&volumes.join(&volume))? || layout::exists(&snapshots.join(&volume))?
+            {
                 return Ok(());
             }
             layout::remove_file(&uses.join(volume))?;
@@ -203,10 +214,35 @@ pub(super) async fn ensure(
     image: &Fingerprint,
     unpacker: &dyn Unpacker,
 ) -> Result<(), DriverError> {
+    make(pool, image, async |staged| unpacker.unpack(image, staged).await).await.map(drop)
+}
+
+/// As [`ensure`], from what another node unpacked. Says how much that was.
+pub(super) async fn receive(
+    pool: &Arc<InUse>,
+    image: &Fingerprint,
+    from: OwnedFd,
+) -> Result<u64, DriverError> {
+    let abandoned = Abandoned::default();
+    let made = make(pool, image, async |staged| {
+        let (staged, flag) = (staged.to_owned(), abandoned.flag());
+        blocking(pool, image, move |pool, image| pool.receive_image(image, &staged, from, &flag))
+            .await
+    });
+    Ok(made.await?.unwrap_or_default())
+}
+
+/// Makes the image unless it is there; `fill` fills its tree. Callers at the same time wait for the
+/// first.
+async fn make<T>(
+    pool: &Arc<InUse>,
+    image: &Fingerprint,
+    fill: impl AsyncFnOnce(&Path) -> Result<T, DriverError>,
+) -> Result<Option<T>, DriverError> {
     let turn = pool.image_use.turn(image);
     let _turn = turn.lock().await;
     if blocking(pool, image, |pool, image| pool.find_image(image)).await? {
-        return Ok(());
+        return Ok(None);
     }
     let _in_use = pool.image_use.begin(image);
     let staged = blocking(pool, image, |pool, image| {
@@ -217,18 +253,22 @@ pub(super) async fn ensure(
         Ok(staged)
     })
     .await?;
-    if let Err(error) = unpacker.unpack(image, &staged).await {
-        let leftover = staged.clone();
-        blocking(pool, image, move |pool, _| {
-            pool.throw_away(&leftover)?;
-            Sweeper::sweep_in_background(&pool.sweeper);
-            Ok(())
-        })
-        .await?;
-        return Err(error);
-    }
+    let filled = match fill(&staged).await {
+        Ok(filled) => filled,
+        Err(error) => {
+            let leftover = staged.clone();
+            blocking(pool, image, move |pool, _| {
+                pool.throw_away(&leftover)?;
+                Sweeper::sweep_in_background(&pool.sweeper);
+                Ok(())
+            })
+            .await?;
+            return Err(error);
+        }
+    };
     pool.steps.at("image unpacked")?;
-    blocking(pool, image, move |pool, image| pool.place_image(&staged, image)).await
+    blocking(pool, image, move |pool, image| pool.place_image(&staged, image)).await?;
+    Ok(Some(filled))
 }
 
 pub(super) async fn remove(pool: &Arc<InUse>, image: &Fingerprint) -> Result<(), DriverError> {

@@ -6,6 +6,7 @@
 //! uses/<fingerprint>/<volume> the volume is made from the image; stale when there is no such volume
 //! volumes/<volume>/           volume.json and either u/ and w/ (an overlay's) or rootfs/
 //! snapshots/<volume>/<snapshot>/
+//! incoming/<volume>/<snapshot>/  as the received snapshot of that name, and writable
 //! tmp/<id>                    being made; whoever finds one of its own throws it away
 //! trash/<uuid>                on its way out
 //! ```
@@ -31,7 +32,7 @@ use super::{
 
 /// A volume's whole tree, where no overlay is used.
 pub(super) const ROOTFS: &str = "rootfs";
-const VOLUME_FILE: &str = "volume.json";
+pub(super) const VOLUME_FILE: &str = "volume.json";
 
 /// What a volume is made of. Written into it, so that snapshots and copies have it too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,8 @@ pub(super) enum VolumeKind {
     Plain,
 }
 
-const PARTS: [&str; 7] = ["images", "unwanted", "uses", "volumes", "snapshots", "tmp", "trash"];
+const PARTS: [&str; 8] =
+    ["images", "unwanted", "uses", "volumes", "snapshots", "incoming", "tmp", "trash"];
 
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
@@ -101,6 +103,14 @@ impl Layout {
 
     pub(super) fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) -> PathBuf {
         self.snapshots(volume).join(snapshot.to_string())
+    }
+
+    pub(super) fn arrivals(&self, volume: VolumeId) -> PathBuf {
+        self.root.join("incoming").join(volume.to_string())
+    }
+
+    pub(super) fn arrival(&self, volume: VolumeId, snapshot: SnapshotId) -> PathBuf {
+        self.arrivals(volume).join(snapshot.to_string())
     }
 
     pub(super) fn tmp(&self) -> PathBuf {

@@ -10,8 +10,12 @@
 
 use std::{
     collections::BTreeMap,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -31,6 +35,7 @@ use steps::Steps;
 
 mod btrfs;
 mod dir;
+mod envelope;
 mod error;
 mod images;
 mod layout;
@@ -40,6 +45,7 @@ mod record;
 mod room;
 mod snapshots;
 mod steps;
+mod transfer;
 mod trash;
 mod trees;
 
@@ -236,6 +242,22 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Tells the thread that receives that nobody waits for it any more.
+#[derive(Debug, Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Abandoned {
+    fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[async_trait]
 impl Storage for HostStorage {
     async fn ensure_pool(&self, spec: &PoolSpec) -> Result<(), DriverError> {
@@ -267,6 +289,31 @@ impl Storage for HostStorage {
     async fn remove_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError> {
         let pool = Arc::new(self.shared.open(pool).await?);
         images::remove(&pool, image).await
+    }
+
+    async fn has_image(&self, pool: PoolId, image: &Fingerprint) -> Result<bool, DriverError> {
+        let image = image.clone();
+        self.on(pool, move |pool| pool.is_wanted(&image)).await
+    }
+
+    async fn send_image(
+        &self,
+        pool: PoolId,
+        image: &Fingerprint,
+        into: OwnedFd,
+    ) -> Result<u64, DriverError> {
+        let image = image.clone();
+        self.on(pool, move |pool| pool.send_image(&image, into)).await
+    }
+
+    async fn receive_image(
+        &self,
+        pool: PoolId,
+        image: &Fingerprint,
+        from: OwnedFd,
+    ) -> Result<u64, DriverError> {
+        let pool = Arc::new(self.shared.open(pool).await?);
+        images::receive(&pool, image, from).await
     }
 
     async fn create_root(
@@ -342,6 +389,30 @@ impl Storage for HostStorage {
         snapshot: SnapshotId,
     ) -> Result<(), DriverError> {
         self.on(pool, move |pool| pool.restore_snapshot(volume, snapshot)).await
+    }
+
+    async fn send(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        parent: Option<SnapshotId>,
+        into: OwnedFd,
+    ) -> Result<u64, DriverError> {
+        self.on(pool, move |pool| pool.send(volume, snapshot, parent, into)).await
+    }
+
+    async fn receive(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+        snapshot: SnapshotId,
+        parent: Option<SnapshotId>,
+        from: OwnedFd,
+    ) -> Result<u64, DriverError> {
+        let abandoned = Abandoned::default();
+        let flag = abandoned.flag();
+        self.on(pool, move |pool| pool.receive(volume, snapshot, parent, from, &flag)).await
     }
 
     async fn root_layers(

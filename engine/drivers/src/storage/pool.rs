@@ -5,6 +5,7 @@
 //! killed predecessor left under that name throws it away and begins anew.
 
 use std::{
+    collections::BTreeSet,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -58,9 +59,20 @@ impl Pool {
         Ok(pool)
     }
 
+    /// Those that so far only have snapshots, too.
     pub(super) fn volume_ids(&self) -> Result<Vec<VolumeId>, DriverError> {
-        let names = layout::names(&self.layout.volumes())?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let mut found = BTreeSet::new();
+        for part in ["volumes", "snapshots", "incoming"] {
+            let part = self.layout.root.join(part);
+            for name in layout::names(&part)? {
+                let Ok(volume) = name.parse::<VolumeId>() else { continue };
+                // The directory of a volume's snapshots outlives the last of them.
+                if !layout::names(&part.join(name))?.is_empty() {
+                    found.insert(volume);
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     pub(super) fn kind(&self, volume: VolumeId) -> Result<VolumeKind, DriverError> {
@@ -81,14 +93,31 @@ impl Pool {
         self.trees.check_limit(quota_bytes)?;
         if layout::exists(&at)? {
             // A copy has its limit after its name.
-            return self.trees.set_limit(&at, quota_bytes);
-        }
-        match source {
-            RootSource::Image(image) => self.create_from_image(volume, image, quota_bytes),
-            RootSource::Volume { volume: source, snapshot, image: _ } => {
-                self.create_copy(volume, *source, *snapshot, quota_bytes)
+            self.trees.set_limit(&at, quota_bytes)?;
+        } else {
+            match source {
+                RootSource::Image(image) => self.create_from_image(volume, image, quota_bytes)?,
+                RootSource::Volume { volume: source, snapshot, image: _ } => {
+                    self.create_copy(volume, *source, *snapshot, quota_bytes)?;
+                }
+                RootSource::Empty => self.create_empty(volume, quota_bytes)?,
             }
-            RootSource::Empty => self.create_empty(volume, quota_bytes),
+        }
+        self.keep_arrived(volume, source)
+    }
+
+    /// What arrived and became a root may be the only copy from now on.
+    fn keep_arrived(&self, volume: VolumeId, source: &RootSource) -> Result<(), DriverError> {
+        match source {
+            RootSource::Volume { volume: source, snapshot: Some(_), image: _ }
+                if *source == volume =>
+            {
+                self.trees.flush(&self.layout.volume(volume))?;
+                self.steps.at("root flushed")
+            }
+            RootSource::Volume { volume: _, snapshot: _, image: _ }
+            | RootSource::Image(_)
+            | RootSource::Empty => Ok(()),
         }
     }
 
@@ -112,6 +141,7 @@ impl Pool {
         exchange(&new, &old)?;
         self.steps.at("roots exchanged")?;
         self.trees.commit(&self.layout.volumes())?;
+        self.keep_arrived(volume, source)?;
         self.delete(stand_in)
     }
 
@@ -171,7 +201,12 @@ impl Pool {
             Some(snapshot) => self.no_snapshot(source, snapshot),
         })?;
         let _used = match &kind {
-            VolumeKind::Overlay { image } => Some(self.use_image(image, volume, false)?),
+            VolumeKind::Overlay { image } => {
+                let used = self.use_image(image, volume, false)?;
+                // A received volume may be here before its image.
+                self.check_present(image)?;
+                Some(used)
+            }
             VolumeKind::Plain => None,
         };
         self.room.check()?;
@@ -181,6 +216,11 @@ impl Pool {
             });
         }
         let at = self.layout.volume(volume);
+        if let Some(snapshot) = snapshot
+            && self.adopt_arrival(source, snapshot, &at, quota_bytes)?
+        {
+            return Ok(());
+        }
         self.trees.copy(&from, &at, Access::Writable)?;
         self.steps.at("copy made")?;
         self.trees.set_limit(&at, quota_bytes)?;
@@ -219,6 +259,8 @@ impl Pool {
         self.steps.at("volume thrown away")?;
         self.throw_away(&self.layout.snapshots(volume))?;
         self.steps.at("snapshots thrown away")?;
+        self.throw_away(&self.layout.arrivals(volume))?;
+        self.steps.at("arrivals thrown away")?;
         self.throw_away(&self.layout.tmp().join(volume.to_string()))?;
         // The volume's snapshots may lie on other images than its root.
         self.disuse_images(volume)?;

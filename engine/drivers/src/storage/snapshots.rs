@@ -60,6 +60,7 @@ impl Pool {
         }
         self.steps.at("snapshot thrown away")?;
         self.throw_away(&self.layout.tmp().join(snapshot.to_string()))?;
+        self.throw_away(&self.layout.arrival(volume, snapshot))?;
         Sweeper::sweep_in_background(&self.sweeper);
         Ok(())
     }

@@ -5,7 +5,10 @@
 
 use std::{fmt::Debug, path::Path};
 
-use super::error::DriverError;
+use super::{
+    envelope::{Inlet, Outlet},
+    error::DriverError,
+};
 
 pub(super) trait Trees: Send + Sync + Debug {
     /// Makes an empty tree.
@@ -20,6 +23,27 @@ pub(super) trait Trees: Send + Sync + Debug {
     /// Deletes the tree or directory and all that is in it, whatever a guest put there. Fine when
     /// there is none.
     fn delete(&self, at: &Path) -> Result<(), DriverError>;
+    /// What [`Self::send`] writes and [`Self::receive`] reads.
+    fn stream_format(&self) -> &'static str;
+    /// Whether a tree can be sent as what differs from another.
+    fn sends_differences(&self) -> bool;
+    /// Writes the tree, which nobody changes, up to its own end mark.
+    fn send(
+        &self,
+        from: &Path,
+        parent: Option<&Path>,
+        outlet: &mut Outlet,
+    ) -> Result<(), DriverError>;
+    /// Writes what comes into `staged`, which is empty or a copy of the parent, and nowhere else.
+    fn receive(
+        &self,
+        staged: &Path,
+        parent: Option<&Path>,
+        inlet: &mut Inlet<'_>,
+    ) -> Result<(), DriverError>;
+    /// The tree is no longer the copy of another node's that [`Self::receive`] made it: it will
+    /// change.
+    fn forget_origin(&self, at: &Path) -> Result<(), DriverError>;
     /// Whether the kernel can put the upper layer of an overlay here.
     fn overlays(&self) -> bool;
     /// Refuses limits where there are none.

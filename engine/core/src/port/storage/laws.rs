@@ -12,6 +12,8 @@ use crate::{
     spec::{PoolSpec, RootSource},
 };
 
+mod travel;
+
 /// Steps after which a call that is interrupted again and again must have got through.
 const STEPS_MAX: u32 = 64;
 const MIB: usize = 1 << 20;
@@ -57,6 +59,7 @@ pub async fn all(subject: &dyn Subject) {
     law.snapshots_keep_and_bring_back().await;
     law.a_replaced_root_keeps_its_snapshots().await;
     law.copies_are_independent().await;
+    law.roots_travel().await;
     law.quotas_hold_or_are_refused().await;
     law.interrupted_calls_converge().await;
     law.an_interrupted_restore_is_old_or_new().await;
@@ -371,10 +374,7 @@ impl Law<'_> {
         assert_eq!(self.volumes().await, []);
     }
 
-    async fn persist<F>(&self, call: impl Fn() -> F)
-    where
-        F: Future<Output = Result<(), DriverError>>,
-    {
+    async fn persist(&self, call: impl AsyncFn() -> Result<(), DriverError>) {
         for steps in 0..STEPS_MAX {
             self.subject.interrupt_after(Some(steps));
             let answer = call().await;

@@ -3,17 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
     sync::{Mutex, MutexGuard},
 };
 
-use async_trait::async_trait;
-
-use super::{DriverError, RootLayers, Storage, Usage};
+use super::DriverError;
 use crate::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
-    spec::{PoolDriver, PoolSpec, RootSource},
+    spec::RootSource,
 };
+
+mod port;
+mod stream;
 
 /// The one file that every image here has. Its content is the image's fingerprint.
 pub const IMAGE_FILE: &str = "image";
@@ -51,6 +51,8 @@ struct Pool {
 
 #[derive(Clone, Debug)]
 struct Volume {
+    /// Whether there is more than received snapshots.
+    rooted: bool,
     image: Option<Fingerprint>,
     quota_bytes: Option<u64>,
     tree: Tree,
@@ -146,6 +148,12 @@ impl State {
 
 impl Pool {
     fn volume(&mut self, id: VolumeId) -> Result<&mut Volume, DriverError> {
+        let found = self.volumes.get_mut(&id).filter(|volume| volume.rooted);
+        found.ok_or_else(|| DriverError::NotFound(format!("volume {id}")))
+    }
+
+    /// The volume even if it is nothing but snapshots.
+    fn received(&mut self, id: VolumeId) -> Result<&mut Volume, DriverError> {
         self.volumes.get_mut(&id).ok_or_else(|| DriverError::NotFound(format!("volume {id}")))
     }
 
@@ -177,7 +185,8 @@ impl Pool {
     ) -> Result<(), DriverError> {
         self.check_quota(quota_bytes)?;
         self.check_room()?;
-        self.volumes.insert(id, Volume { image, quota_bytes, tree, snapshots: BTreeMap::new() });
+        let snapshots = self.volumes.remove(&id).map(|it| it.snapshots).unwrap_or_default();
+        self.volumes.insert(id, Volume { rooted: true, image, quota_bytes, tree, snapshots });
         Ok(())
     }
 
@@ -198,7 +207,7 @@ impl Pool {
                 Ok((volume.image.clone(), volume.tree.clone()))
             }
             RootSource::Volume { volume, snapshot: Some(snapshot), image: _ } => {
-                let volume = self.volume(*volume)?;
+                let volume = self.received(*volume)?;
                 Ok((volume.image.clone(), volume.snapshot(*snapshot)?.clone()))
             }
             RootSource::Empty => Ok((None, Tree::new())),
@@ -216,216 +225,18 @@ impl Volume {
     }
 }
 
-#[async_trait]
-impl Storage for MemoryStorage {
-    async fn ensure_pool(&self, spec: &PoolSpec) -> Result<(), DriverError> {
-        let (total_bytes, quotas) = match spec.driver {
-            PoolDriver::Dir { source: _ } => (DIR_POOL_BYTES, false),
-            PoolDriver::Btrfs { source: _, size_bytes } => (size_bytes, true),
-        };
-        self.change(|state| {
-            let pool = state.pools.entry(spec.pool).or_insert_with(|| Pool {
-                total_bytes,
-                quotas,
-                occupied_bytes: 0,
-                images: BTreeSet::new(),
-                volumes: BTreeMap::new(),
-            });
-            pool.total_bytes = total_bytes;
-            Ok(())
-        })
-    }
-
-    async fn remove_pool(&self, pool: PoolId) -> Result<(), DriverError> {
-        self.change(|state| {
-            if let Some(found) = state.pools.get(&pool)
-                && !found.volumes.is_empty()
-            {
-                let count = found.volumes.len();
-                return Err(DriverError::Refused(format!("the pool holds {count} volumes")));
-            }
-            state.pools.remove(&pool);
-            Ok(())
-        })
-    }
-
-    async fn pool_usage(&self, pool: PoolId) -> Result<Usage, DriverError> {
-        let mut state = self.state();
-        let pool = state.pool(pool)?;
-        Ok(Usage { used_bytes: pool.used_bytes(), total_bytes: pool.total_bytes })
-    }
-
-    async fn ensure_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError> {
-        self.change(|state| {
-            let pool = state.pool(pool)?;
-            if !pool.images.contains(image) {
-                pool.check_room()?;
-                pool.images.insert(image.clone());
-            }
-            Ok(())
-        })
-    }
-
-    async fn remove_image(&self, pool: PoolId, image: &Fingerprint) -> Result<(), DriverError> {
-        self.change(|state| {
-            state.pool(pool)?.images.remove(image);
-            Ok(())
-        })
-    }
-
-    async fn create_root(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        source: &RootSource,
-        quota_bytes: Option<u64>,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            let pool = state.pool(pool)?;
-            if pool.volumes.contains_key(&volume) {
-                return Ok(());
-            }
-            let (image, tree) = pool.source_tree(source)?;
-            pool.insert(volume, image, tree, quota_bytes)
-        })
-    }
-
-    async fn replace_root(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        source: &RootSource,
-        quota_bytes: Option<u64>,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            let pool = state.pool(pool)?;
-            let snapshots = pool.volume(volume)?.snapshots.clone();
-            let (image, tree) = pool.source_tree(source)?;
-            pool.insert(volume, image, tree, quota_bytes)?;
-            pool.volume(volume)?.snapshots = snapshots;
-            Ok(())
-        })
-    }
-
-    async fn create_volume(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        quota_bytes: Option<u64>,
-    ) -> Result<(), DriverError> {
-        self.create_root(pool, volume, &RootSource::Empty, quota_bytes).await
-    }
-
-    async fn delete_volume(&self, pool: PoolId, volume: VolumeId) -> Result<(), DriverError> {
-        self.change(|state| {
-            state.pool(pool)?.volumes.remove(&volume);
-            Ok(())
-        })
-    }
-
-    async fn set_quota(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        quota_bytes: Option<u64>,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            let pool = state.pool(pool)?;
-            pool.check_quota(quota_bytes)?;
-            pool.volume(volume)?.quota_bytes = quota_bytes;
-            Ok(())
-        })
-    }
-
-    async fn volume_usage(&self, pool: PoolId, volume: VolumeId) -> Result<Usage, DriverError> {
-        let mut state = self.state();
-        let pool = state.pool(pool)?;
-        let pool_bytes = pool.total_bytes;
-        let volume = pool.volume(volume)?;
-        let total_bytes = volume.quota_bytes.unwrap_or(pool_bytes);
-        Ok(Usage { used_bytes: volume.used_bytes(), total_bytes })
-    }
-
-    async fn create_snapshot(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        snapshot: SnapshotId,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            let pool = state.pool(pool)?;
-            let taken = pool.volume(volume)?.snapshots.contains_key(&snapshot);
-            if !taken {
-                pool.check_room()?;
-                let volume = pool.volume(volume)?;
-                volume.snapshots.insert(snapshot, volume.tree.clone());
-            }
-            Ok(())
-        })
-    }
-
-    async fn delete_snapshot(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        snapshot: SnapshotId,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            if let Some(volume) = state.pool(pool)?.volumes.get_mut(&volume) {
-                volume.snapshots.remove(&snapshot);
-            }
-            Ok(())
-        })
-    }
-
-    async fn restore_snapshot(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        snapshot: SnapshotId,
-    ) -> Result<(), DriverError> {
-        self.change(|state| {
-            let volume = state.pool(pool)?.volume(volume)?;
-            volume.tree = volume.snapshot(snapshot)?.clone();
-            Ok(())
-        })
-    }
-
-    async fn root_layers(
-        &self,
-        pool: PoolId,
-        volume: VolumeId,
-        _image: Option<&Fingerprint>,
-    ) -> Result<RootLayers, DriverError> {
-        let mut state = self.state();
-        let made_from = &state.pool(pool)?.volume(volume)?.image;
-        let base = PathBuf::from(format!("/memory/{pool}"));
-        let path = base.join(format!("volumes/{volume}"));
-        Ok(match made_from {
-            Some(image) => RootLayers::Overlay {
-                lower: base.join(format!("images/{image}/rootfs")),
-                volume: path,
-            },
-            None => RootLayers::Plain { root: path.join("rootfs") },
-        })
-    }
-
-    async fn volume_path(&self, pool: PoolId, volume: VolumeId) -> Result<PathBuf, DriverError> {
-        self.state().pool(pool)?.volume(volume)?;
-        Ok(PathBuf::from(format!("/memory/{pool}/volumes/{volume}/rootfs")))
-    }
-
-    async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError> {
-        Ok(self.state().pool(pool)?.volumes.keys().copied().collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+
     use super::{
-        super::laws::{self, Subject},
+        super::{
+            Storage,
+            laws::{self, Subject},
+        },
         *,
     };
+    use crate::spec::{PoolDriver, PoolSpec};
 
     #[async_trait]
     impl Subject for MemoryStorage {

@@ -168,7 +168,7 @@ pub(super) fn set_ceilings(limits: &Limits) -> Result<(), Refusal> {
 /// Keeps only what giving files their owners, modes and capabilities takes.
 pub(super) fn drop_capabilities(owners: Owners) -> Result<(), Refusal> {
     let kept = match owners {
-        Owners::Keep => {
+        Owners::Keep | Owners::Everything => {
             CapabilitySet::CHOWN
                 | CapabilitySet::DAC_OVERRIDE
                 | CapabilitySet::FOWNER

@@ -36,6 +36,8 @@ pub(super) struct Entry {
     pub(super) gid: u32,
     pub(super) mtime: (i64, u32),
     pub(super) xattrs: Vec<Record>,
+    /// Major and minor number of a device node.
+    pub(super) device: (u32, u32),
     segments: Option<Vec<Segment>>,
 }
 
@@ -52,6 +54,7 @@ impl Entry {
             gid: 0,
             mtime: of.mtime,
             xattrs: Vec::new(),
+            device: (0, 0),
             segments: None,
         }
     }
@@ -220,6 +223,7 @@ impl<R: Read> Entries<R> {
             gid: id(records.number(b"gid")?, &header.as_old().gid, header.gid())?,
             mtime: records.time(b"mtime")?.unwrap_or_else(|| (seconds(header.mtime()), 0)),
             xattrs: records.xattrs(self.xattr_bytes_max)?,
+            device: (number(header.device_major()), number(header.device_minor())),
             segments: None,
         };
         // Only a file has data; some writers give links the size of what they point at.
@@ -354,6 +358,11 @@ fn id(record: Option<u64>, field: &[u8], header: std::io::Result<u64>) -> Result
         .ok()
         .filter(|id| *id != u32::MAX)
         .ok_or_else(|| Refusal::Corrupt { what: format!("owner {id}") })
+}
+
+/// Archives of other systems have no device numbers, or nonsense in their place.
+fn number(field: std::io::Result<Option<u32>>) -> u32 {
+    field.ok().flatten().unwrap_or(0)
 }
 
 fn seconds(header: std::io::Result<u64>) -> i64 {

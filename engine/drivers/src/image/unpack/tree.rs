@@ -24,6 +24,7 @@ use rustix::{
 
 use super::{
     super::{
+        baggage::Named,
         job::{Owners, Tally},
         refusal::Refusal,
     },
@@ -154,6 +155,28 @@ impl Tree {
         own_at(parent, name, entry, owners).map_err(|error| host(path, error))
     }
 
+    /// A device or pipe. Only where nobody else may look yet, so that the name is still what was made.
+    pub(super) fn node(
+        &mut self,
+        path: &Inside,
+        entry: &Entry,
+        kind: FileType,
+    ) -> Result<(), Refusal> {
+        let (parent, name) = path.split_last().ok_or_else(|| outside(path))?;
+        let owners = self.owners;
+        let parent = self.parent(parent, path)?;
+        clear(parent, name, path)?;
+        let mode = Mode::from_raw_mode(entry.mode);
+        let make = || {
+            let (major, minor) = entry.device;
+            mknodat(parent, name, kind, mode, rustix::fs::makedev(major, minor))?;
+            own_at(parent, name, entry, owners)?;
+            // The daemon's umask took some of it.
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
+        };
+        make().map_err(|error| host(path, error))
+    }
+
     pub(super) fn hard_link(&mut self, path: &Inside, to: &Inside) -> Result<(), Refusal> {
         let bad = || Refusal::BadHardLink {
             path: Refusal::shown(path.as_bytes()),
@@ -252,7 +275,7 @@ impl Tree {
     }
 
     fn own(&self, file: BorrowedFd<'_>, entry: &Entry, tally: &mut Tally) -> io::Result<()> {
-        if self.owners == Owners::Keep {
+        if self.owners.are_kept() {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             fchown(file, Some(uid), Some(gid))?;
         }
@@ -273,9 +296,12 @@ impl Tree {
 
 /// `trusted.overlay.*` would speak to our own overlays, labels are another system's.
 fn is_kept(name: &[u8], owners: Owners) -> bool {
+    if owners == Owners::Everything {
+        return true;
+    }
     let user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
     let acl = name == b"system.posix_acl_access" || name == b"system.posix_acl_default";
-    user || acl || (name == b"security.capability" && owners == Owners::Keep)
+    user || acl || (name == b"security.capability" && owners.are_kept())
 }
 
 fn own_at(
@@ -284,9 +310,18 @@ fn own_at(
     entry: &Entry,
     owners: Owners,
 ) -> rustix::io::Result<()> {
-    if owners == Owners::Keep {
+    if owners.are_kept() {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
         rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    if owners == Owners::Everything {
+        for (attribute, value) in &entry.xattrs {
+            let file = Named::path(parent, name);
+            match rustix::fs::lsetxattr(file, attribute.as_slice(), value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
     utimensat(parent, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
 }

@@ -109,6 +109,67 @@ pub(super) struct SearchArgs {
     pub(super) buffer: [u8; 3992],
 }
 
+/// `struct btrfs_ioctl_send_args`
+#[repr(C)]
+struct SendArgs {
+    fd: i64,
+    clone_sources_count: u64,
+    clone_sources: u64,
+    parent_root: u64,
+    flags: u64,
+    version: u32,
+    reserved: [u8; 28],
+}
+
+/// `struct btrfs_ioctl_timespec`
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Time {
+    seconds: u64,
+    nanoseconds: u32,
+}
+
+/// `struct btrfs_ioctl_received_subvol_args`
+#[repr(C)]
+struct ReceivedArgs {
+    uuid: [u8; 16],
+    sent_transaction: u64,
+    received_transaction: u64,
+    sent_at: Time,
+    received_at: Time,
+    flags: u64,
+    reserved: [u64; 16],
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`
+#[repr(C)]
+struct SubvolumeArgs {
+    tree: u64,
+    name: [u8; 256],
+    parent: u64,
+    directory: u64,
+    generation: u64,
+    flags: u64,
+    uuid: [u8; 16],
+    parent_uuid: [u8; 16],
+    received_uuid: [u8; 16],
+    transactions: [u64; 4],
+    times: [Time; 4],
+    reserved: [u64; 8],
+}
+
+/// `struct file_clone_range`
+#[repr(C)]
+struct CloneArgs {
+    source: i64,
+    source_offset: u64,
+    source_length: u64,
+    target_offset: u64,
+}
+
+const _: () = assert!(size_of::<SendArgs>() == 72);
+const _: () = assert!(size_of::<ReceivedArgs>() == 200);
+const _: () = assert!(size_of::<SubvolumeArgs>() == 504);
 const _: () = assert!(size_of::<VolumeArgs>() == 4096);
 const _: () = assert!(size_of::<VolumeArgs2>() == 4096);
 const _: () = assert!(size_of::<LookupArgs>() == 4096);
@@ -244,6 +305,74 @@ pub(super) fn search(filesystem: BorrowedFd<'_>, args: &mut SearchArgs) -> io::R
 pub(super) fn sync(filesystem: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the opcode takes no argument.
     call(filesystem, unsafe { NoArg::<{ opcode::none(MAGIC, 8) }>::new() })
+}
+
+/// Writes the read-only subvolume into the pipe, or what of it differs from the subvolume `parent`.
+/// Returns when all is written or nobody reads.
+pub(super) fn send(
+    subvolume: BorrowedFd<'_>,
+    into: BorrowedFd<'_>,
+    parent: Option<u64>,
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let args = SendArgs {
+        fd: into.as_raw_fd().into(),
+        clone_sources_count: 0,
+        clone_sources: 0,
+        parent_root: parent.unwrap_or(0),
+        flags: 0,
+        version: 0,
+        reserved: [0; 28],
+    };
+    // SAFETY: the opcode belongs to `SendArgs`, which the kernel only reads; there are no clone
+    // sources for it to look at, and `into` is open.
+    call(subvolume, unsafe { Setter::<{ opcode::write::<SendArgs>(MAGIC, 38) }, _>::new(args) })
+}
+
+/// Remembers of which subvolume elsewhere this one is a copy; zeros forget it.
+pub(super) fn set_received(
+    subvolume: BorrowedFd<'_>,
+    uuid: [u8; 16],
+    transaction: u64,
+) -> io::Result<()> {
+    let never = Time { seconds: 0, nanoseconds: 0 };
+    let mut args = ReceivedArgs {
+        uuid,
+        sent_transaction: transaction,
+        received_transaction: 0,
+        sent_at: never,
+        received_at: never,
+        flags: 0,
+        reserved: [0; 16],
+    };
+    // SAFETY: the opcode belongs to `ReceivedArgs`, all of whose bit patterns are valid.
+    call(subvolume, unsafe {
+        Updater::<{ opcode::read_write::<ReceivedArgs>(MAGIC, 37) }, _>::new(&mut args)
+    })
+}
+
+/// The uuid of the subvolume, and of the one elsewhere that it is a copy of (zeros if it is none).
+pub(super) fn uuids(subvolume: BorrowedFd<'_>) -> io::Result<[[u8; 16]; 2]> {
+    // SAFETY: the opcode belongs to `SubvolumeArgs`, which the kernel writes whole.
+    let info = call(subvolume, unsafe {
+        Getter::<{ opcode::read::<SubvolumeArgs>(MAGIC, 60) }, SubvolumeArgs>::new()
+    })?;
+    Ok([info.uuid, info.received_uuid])
+}
+
+/// Lets a part of `file` share the blocks of a part of `source`.
+pub(super) fn clone_range(
+    file: BorrowedFd<'_>,
+    source: BorrowedFd<'_>,
+    source_offset: u64,
+    source_length: u64,
+    target_offset: u64,
+) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let source = source.as_raw_fd().into();
+    let args = CloneArgs { source, source_offset, source_length, target_offset };
+    // SAFETY: the opcode belongs to `CloneArgs`, which the kernel only reads; `source` is open.
+    call(file, unsafe { Setter::<{ opcode::write::<CloneArgs>(MAGIC, 13) }, _>::new(args) })
 }
 
 fn call<I: Ioctl>(file: impl AsFd, request: I) -> io::Result<I::Output> {

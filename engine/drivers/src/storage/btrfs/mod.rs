@@ -19,6 +19,7 @@ use rustix::{
 };
 
 use super::{
+    envelope::{Inlet, Outlet},
     error::{Context, DriverError},
     trees::{Access, TreeUsage, Trees},
 };
@@ -27,7 +28,10 @@ pub(super) mod filesystem;
 mod ioctl;
 mod loops;
 mod nested;
+mod receive;
 mod search;
+mod send;
+mod stream;
 
 /// Ids below are the file system's own.
 const FIRST_SUBVOLUME: u64 = 256;
@@ -102,6 +106,48 @@ impl Trees for BtrfsTrees {
             self.delete(&at.join(name))?;
         }
         super::layout::remove_dir(at)
+    }
+
+    fn stream_format(&self) -> &'static str {
+        "btrfs-1"
+    }
+
+    fn sends_differences(&self) -> bool {
+        true
+    }
+
+    fn send(
+        &self,
+        from: &Path,
+        parent: Option<&Path>,
+        outlet: &mut Outlet,
+    ) -> Result<(), DriverError> {
+        let id = |path: &Path| {
+            let id = ioctl::subvolume_id(open(path)?.as_fd());
+            id.context(|| format!("looking at {}", path.display()))
+        };
+        send::send(open(from)?.as_fd(), parent.map(id).transpose()?, outlet)
+    }
+
+    fn receive(
+        &self,
+        staged: &Path,
+        parent: Option<&Path>,
+        inlet: &mut Inlet<'_>,
+    ) -> Result<(), DriverError> {
+        let uuids = |path: &Path| {
+            let uuids = ioctl::uuids(open(path)?.as_fd());
+            uuids.context(|| format!("looking at {}", path.display()))
+        };
+        let tree = open(staged)?;
+        let origin = receive::receive(inlet, tree.as_fd(), parent.map(uuids).transpose()?)?;
+        ioctl::set_received(tree.as_fd(), origin.uuid, origin.transaction)
+            .context(|| format!("marking {}", staged.display()))
+    }
+
+    fn forget_origin(&self, at: &Path) -> Result<(), DriverError> {
+        ioctl::set_received(open(at)?.as_fd(), [0; 16], 0)
+            .context(|| format!("marking {}", at.display()))
     }
 
     fn overlays(&self) -> bool {

@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
+    envelope::{Inlet, Outlet},
     error::{Context, DriverError},
-    layout,
+    layout, transfer,
     trees::{Access, TreeUsage, Trees},
 };
 
@@ -63,6 +64,36 @@ impl Trees for DirTrees {
 
     fn delete(&self, at: &Path) -> Result<(), DriverError> {
         remove::tree(at).context(|| format!("deleting {}", at.display()))
+    }
+
+    fn stream_format(&self) -> &'static str {
+        transfer::TREE_FORMAT
+    }
+
+    fn sends_differences(&self) -> bool {
+        false
+    }
+
+    fn send(
+        &self,
+        from: &Path,
+        _parent: Option<&Path>,
+        outlet: &mut Outlet,
+    ) -> Result<(), DriverError> {
+        transfer::pack(from, outlet)
+    }
+
+    fn receive(
+        &self,
+        staged: &Path,
+        _parent: Option<&Path>,
+        inlet: &mut Inlet<'_>,
+    ) -> Result<(), DriverError> {
+        transfer::unpack_into(staged, inlet)
+    }
+
+    fn forget_origin(&self, _at: &Path) -> Result<(), DriverError> {
+        Ok(())
     }
 
     fn overlays(&self) -> bool {
