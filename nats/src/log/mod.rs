@@ -43,6 +43,8 @@ mod shared;
 mod stream;
 mod tail;
 
+pub use stream::{Keepers, Replica};
+
 use append::Key;
 use locks::Locks;
 use record::Names;
@@ -133,6 +135,16 @@ impl JetStreamLog {
     /// When there are not so many servers, or they do not answer.
     pub async fn set_replicas(&self, replicas: usize) -> Result<(), OpenError> {
         stream::set_replicas(&self.inner.connection, &self.inner.names, replicas).await
+    }
+
+    /// Who keeps the log, as its leader says.
+    ///
+    /// # Errors
+    /// When there is no leader, or it does not answer.
+    pub async fn keepers(&self) -> Result<Keepers, ReadError> {
+        let info = stream::info(&self.inner.connection, &self.inner.names.log).await?;
+        self.inner.note(&info);
+        Ok(Keepers::of(&info))
     }
 
     /// The connection that the log is reached by.

@@ -1,6 +1,6 @@
 //! The JetStream stream that is the log: how it is set up, whose it is, who leads it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_nats::jetstream::{
     ErrorCode,
@@ -245,9 +245,13 @@ impl Settling {
     }
 }
 
-/// What the stream's leader knows of it.
+/// What the stream's leader knows of it. Without a leader nobody knows.
 pub(crate) async fn info(connection: &Connection, stream: &str) -> Result<Info, ApiError> {
-    connection.ask(&format!("STREAM.INFO.{stream}"), &()).await
+    let info: Info = connection.ask(&format!("STREAM.INFO.{stream}"), &()).await?;
+    match &info.cluster {
+        Some(cluster) if cluster.leader.is_none() => Err(ApiError::NoResponders),
+        Some(_) | None => Ok(info),
+    }
 }
 
 /// Changes how many replicas the log and its cursors have.
@@ -287,24 +291,55 @@ async fn update(connection: &Connection, name: &str, replicas: usize) -> Result<
     }
 }
 
-/// Who keeps the log, as far as its leader said: for messages.
-pub(crate) fn keepers(info: &Info) -> String {
-    let Some(cluster) = &info.cluster else { return String::new() };
-    let mut words = Vec::new();
-    if let Some(leader) = &cluster.leader {
-        words.push(format!("{leader} led"));
+/// Who keeps the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keepers {
+    /// The server that decides the order; there is none while they choose one, or with one server.
+    pub leader: Option<String>,
+    pub others: Vec<Replica>,
+}
+
+/// A server that has a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub name: String,
+    /// Whether it has all that the leader has.
+    pub current: bool,
+    pub offline: bool,
+}
+
+impl Keepers {
+    pub(crate) fn of(info: &Info) -> Self {
+        let Some(cluster) = &info.cluster else { return Self::default() };
+        let others = cluster.replicas.iter().map(|peer| Replica {
+            name: peer.name.clone(),
+            current: peer.current,
+            offline: peer.offline,
+        });
+        Self { leader: cluster.leader.clone(), others: others.collect() }
     }
-    for peer in &cluster.replicas {
-        let state = if peer.offline {
-            "offline"
-        } else if peer.current {
-            "current"
-        } else {
-            "behind"
-        };
-        words.push(format!("{} {state}", peer.name));
+
+    /// How many copies have everything.
+    #[must_use]
+    pub fn current(&self) -> usize {
+        1 + self.others.iter().filter(|replica| replica.current && !replica.offline).count()
     }
-    words.join(", ")
+}
+
+impl fmt::Display for Keepers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.leader.as_deref().unwrap_or("nobody"))?;
+        f.write_str(" led")?;
+        for Replica { name, current, offline } in &self.others {
+            let state = match (offline, current) {
+                (true, _) => "offline",
+                (false, true) => "current",
+                (false, false) => "behind",
+            };
+            write!(f, ", {name} {state}")?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
