@@ -7,7 +7,7 @@
 //!            read · read_stream · follow ◄── index and newest records in memory
 //! ```
 //!
-//! [`Connection`] reaches the servers; [`JetStreamLog`] is the log port on them, kept to
+//! [`Connection`] reaches the servers, which may be [`managed`] ones; [`JetStreamLog`] is the log port on them, kept to
 //! [its laws](stapes_core::port::log::laws). This crate alone knows async-nats, which was chosen
 //! because it is the servers' makers' own client.
 //!
@@ -18,6 +18,8 @@
 mod connection;
 mod error;
 pub mod log;
+pub mod managed;
+mod presence;
 #[cfg(feature = "host")]
 pub mod testing;
 

@@ -110,12 +110,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("minijinja", &["stapes-drivers"]),
     ("multer", &["stapes-api"]),
     ("nix", &["stapes-drivers", "stapes-shim"]),
+    ("nkeys", &["stapes-nats"]),
     ("percent-encoding", &["stapes-api"]),
     ("rcgen", &["stapes-node"]),
     ("regex-lite", &["stapes-api"]),
     ("rtnetlink", &["stapes-drivers"]),
-    // The log locks, preallocates and syncs its own files.
-    ("rustix", &["stapes-drivers", "stapes-log", "stapes-shim"]),
+    // The log locks, preallocates and syncs its own files; a managed server is a process; a lease runs
+    // by the clock that counts while the machine sleeps.
+    ("rustix", &["stapes-drivers", "stapes-log", "stapes-nats", "stapes-node", "stapes-shim"]),
     ("seccompiler", &["stapes-drivers"]),
     ("serde-saphyr", &["stapes-drivers"]),
     ("similar", &["stapes"]),

@@ -47,7 +47,7 @@ pub use stream::{Keepers, Replica};
 
 use append::Key;
 use locks::Locks;
-use record::Names;
+pub(crate) use record::Names;
 use shared::Shared;
 
 /// A stream takes 50 atomic batches at once; this many nodes' worth of these fit.

@@ -107,7 +107,8 @@ async fn check_server(connection: &Connection) -> Result<(), OpenError> {
     if version < VERSION_ADVISED {
         tracing::warn!(server, version = info.version, "nats-server 2.15 or newer is much faster");
     }
-    if !info.jetstream {
+    // One without may pass the questions on to others of its cluster.
+    if !info.jetstream && !is_passed_on(connection).await {
         return Err(OpenError::NoJetStream { server });
     }
     let needed = COMMIT_BYTES_MAX + HEADERS_BYTES_MAX;
@@ -126,6 +127,15 @@ async fn check_server(connection: &Connection) -> Result<(), OpenError> {
             Err(OpenError::NoJetStream { server })
         }
         Err(error) => Err(OpenError::Unavailable(error.into())),
+    }
+}
+
+/// Whether some other server's JetStream answers.
+async fn is_passed_on(connection: &Connection) -> bool {
+    match connection.ask::<serde_json::Value>("INFO", &()).await {
+        Err(ApiError::NoResponders) => false,
+        Err(error) => !error.is(ErrorCode::JETSTREAM_NOT_ENABLED),
+        Ok(_) => true,
     }
 }
 

@@ -1,0 +1,203 @@
+//! Questions to this node's own server: is it there, is it ours, is it ready, what does the cluster of
+//! servers look like.
+
+use std::{path::Path, time::Duration};
+
+use async_nats::client::Request;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{ManagedConfig, ManagedError, Role, paths::Paths, rights, server_name};
+use crate::{Authentication, ConnectConfig, Connection, OpenError};
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How this node's clients reach the log: by its own server, as the node.
+pub(super) fn node_connection(config: &ManagedConfig) -> ConnectConfig {
+    let others = config.peers.iter().map(|peer| peer.client);
+    ConnectConfig {
+        servers: [config.client]
+            .into_iter()
+            .chain(others)
+            .map(|at| format!("tls://{at}"))
+            .collect(),
+        name: server_name(config.node),
+        authentication: Authentication::None,
+        tls: Some(config.tls.clone()),
+        inbox_prefix: Some(rights::inbox(config.node)),
+        only_these_servers: false,
+    }
+}
+
+/// How those who may do more than a node reach this node's server, and no other.
+pub(super) fn own_connection(config: &ManagedConfig, seed: &Path, name: &str) -> ConnectConfig {
+    ConnectConfig {
+        servers: vec![format!("tls://{}", config.client)],
+        name: format!("{}-{name}", server_name(config.node)),
+        authentication: Authentication::Nkey(seed.to_owned()),
+        inbox_prefix: None,
+        only_these_servers: true,
+        ..node_connection(config)
+    }
+}
+
+/// A connection to the server itself, in the servers' own account.
+#[derive(Debug)]
+pub(super) struct System {
+    connection: Connection,
+}
+
+/// The servers that keep JetStream's own state.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Meta {
+    pub leader: Option<String>,
+    pub cluster_size: usize,
+}
+
+impl System {
+    pub(super) async fn open(config: &ManagedConfig, paths: &Paths) -> Result<Self, OpenError> {
+        let connect = own_connection(config, &paths.system_seed, "system");
+        Connection::open(connect).await.map(|connection| Self { connection })
+    }
+
+    /// What the server is called that answers.
+    pub(super) fn server(&self) -> String {
+        self.connection.server()
+    }
+
+    async fn ask(&self, subject: String, question: &Value) -> Result<Value, ManagedError> {
+        let request = Request::new().payload(question.to_string().into()).timeout(Some(ANSWER_MAX));
+        let answer = self.connection.client().send_request(subject, request).await;
+        let answer = answer.map_err(|error| ManagedError::Answer(error.to_string()))?;
+        let value: Value = serde_json::from_slice(&answer.payload)
+            .map_err(|error| ManagedError::Answer(error.to_string()))?;
+        match value.get("error") {
+            None | Some(Value::Null) => Ok(value),
+            Some(error) => {
+                let said = error.get("description").and_then(Value::as_str);
+                Err(ManagedError::Answer(said.map_or_else(|| error.to_string(), str::to_owned)))
+            }
+        }
+    }
+
+    async fn ask_server(&self, what: &str) -> Result<Value, ManagedError> {
+        let id = self.connection.client().server_info().server_id;
+        self.ask(format!("$SYS.REQ.SERVER.{id}.{what}"), &json!({})).await
+    }
+
+    /// Makes the server take its configuration from the file again.
+    pub(super) async fn reload(&self) -> Result<(), ManagedError> {
+        match self.ask_server("RELOAD").await {
+            Ok(_) => Ok(()),
+            Err(ManagedError::Answer(why)) => Err(ManagedError::Refused(why)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `None` when no leader is known.
+    pub(super) async fn meta(&self) -> Result<Option<Meta>, ManagedError> {
+        let answer = self.ask_server("JSZ").await?;
+        let meta = answer.get("data").and_then(|data| data.get("meta_cluster"));
+        let meta = meta.and_then(|meta| Meta::deserialize(meta).ok());
+        Ok(meta.filter(|meta| meta.leader.as_deref().is_some_and(|leader| !leader.is_empty())))
+    }
+
+    /// Takes a server that does not come back out of those that decide.
+    pub(super) async fn remove_peer(&self, name: &str) -> Result<(), ManagedError> {
+        self.ask("$JS.API.SERVER.REMOVE".to_owned(), &json!({ "peer": name })).await.map(|_| ())
+    }
+
+    /// Hands the lead to another server.
+    pub(super) async fn step_down(&self) -> Result<(), ManagedError> {
+        self.ask("$JS.API.META.LEADER.STEPDOWN".to_owned(), &json!({})).await.map(|_| ())
+    }
+}
+
+/// Waits until the server answers as ours, JetStream is there, and its servers have a leader.
+pub(super) async fn until_ready(
+    config: &ManagedConfig,
+    paths: &Paths,
+    limit: Duration,
+) -> Result<System, ManagedError> {
+    let until = Instant::now() + limit;
+    let mut system = None;
+    loop {
+        let why = match attempt(config, paths, &mut system).await {
+            Ok(system) => return Ok(system),
+            Err(why) => why,
+        };
+        if Instant::now() >= until {
+            return Err(ManagedError::NotReady { waited: limit, answers: system.is_some(), why });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(
+    config: &ManagedConfig,
+    paths: &Paths,
+    known: &mut Option<System>,
+) -> Result<System, String> {
+    let system = match known.take() {
+        Some(system) => system,
+        None => System::open(config, paths).await.map_err(|error| because(&error))?,
+    };
+    if system.server() != server_name(config.node) {
+        return Err(format!("{} answers at {}", system.server(), config.client));
+    }
+    match config.role {
+        Role::Relay => Ok(system),
+        Role::Keeper => match system.meta().await {
+            Ok(Some(_)) => Ok(system),
+            Ok(None) => {
+                *known = Some(system);
+                Err("its servers have no leader: too few of them are there".to_owned())
+            }
+            Err(error) => {
+                *known = Some(system);
+                Err(because(&error))
+            }
+        },
+    }
+}
+
+/// Whether any of the other servers answers, with a leader: the cluster is there.
+pub(super) async fn somebody_there(config: &ManagedConfig) -> Result<(), ManagedError> {
+    let mut silent = Vec::new();
+    for peer in &config.peers {
+        let connect = ConnectConfig {
+            servers: vec![format!("tls://{}", peer.client)],
+            only_these_servers: true,
+            ..node_connection(config)
+        };
+        let asked = match Connection::open(connect).await {
+            Ok(connection) => {
+                connection.ask::<Value>("INFO", &json!({})).await.map_err(|error| because(&error))
+            }
+            Err(error) => Err(because(&error)),
+        };
+        match asked {
+            Ok(_) => return Ok(()),
+            Err(why) => silent.push(format!("{}: {why}", peer.client)),
+        }
+    }
+    Err(ManagedError::NobodyThere(silent.join("; ")))
+}
+
+/// An error with its causes, on one line.
+pub(super) fn because(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}

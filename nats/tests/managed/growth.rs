@@ -1,0 +1,143 @@
+//! From one server to three: nothing is lost, nobody restarts, and one of three may be killed.
+
+use std::time::Duration;
+
+use stapes_nats::{
+    JetStreamLog,
+    managed::{ManagedConfig, ManagedError, ManagedServer, Role, Status, Stop},
+};
+use tokio::time::Instant;
+
+use crate::farm::{Farm, SOON, append, check, kept_log, kill, log};
+
+/// Waits until the log is kept `replicas` times, everywhere up to date.
+async fn replicated(log: &JetStreamLog, replicas: usize) {
+    let until = Instant::now() + SOON;
+    loop {
+        let kept = log.keepers().await;
+        if let Ok(keepers) = &kept
+            && keepers.leader.is_some()
+            && keepers.others.len() + 1 == replicas
+            && keepers.others.iter().all(|replica| replica.current)
+        {
+            return;
+        }
+        assert!(Instant::now() < until, "the log is not kept {replicas} times: {kept:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The founder, with a log.
+async fn founded(farm: &Farm) -> Vec<ManagedServer> {
+    let server = ManagedServer::start(farm.config(1, 1)).await.unwrap();
+    kept_log(farm, &server).await;
+    vec![server]
+}
+
+/// Starts the servers up to `nodes`, each after the others were told of it.
+async fn grow(farm: &Farm, servers: &mut Vec<ManagedServer>, nodes: usize) {
+    for newcomer in servers.len() + 1..=nodes {
+        tell(farm, servers, newcomer).await;
+        servers.push(ManagedServer::start(farm.config(newcomer, newcomer)).await.unwrap());
+    }
+}
+
+/// Tells the servers of the first `known` nodes.
+async fn tell(farm: &Farm, servers: &[ManagedServer], known: usize) {
+    for (index, server) in servers.iter().enumerate() {
+        server.update(farm.config(index + 1, known)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_becomes_three_and_one_of_three_may_die() {
+    let farm = Farm::new(3);
+    let mut servers = founded(&farm).await;
+    append(&log(&farm, &servers[0]).await, 0..200).await;
+    let founder = farm.site(1).pid();
+
+    grow(&farm, &mut servers, 3).await;
+    assert_eq!(farm.site(1).pid(), founder, "the founder was not restarted");
+    let kept = kept_log(&farm, &servers[0]).await;
+    kept.set_replicas(3).await.unwrap();
+    replicated(&kept, 3).await;
+    for server in &servers {
+        check(&log(&farm, server).await, 200).await;
+    }
+
+    // The leader is killed while the others write.
+    let mut status = servers[0].status();
+    let two = log(&farm, &servers[1]).await;
+    let began = Instant::now();
+    kill(founder);
+    append(&two, 200..300).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?} without a leader", began.elapsed());
+    status.wait_for(|status| *status == Status::Ready).await.unwrap();
+    servers[0].ready(SOON).await.unwrap();
+    replicated(&two, 3).await;
+    for server in &servers {
+        check(&log(&farm, server).await, 300).await;
+    }
+    for server in servers {
+        server.stop(Stop::Now).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn empty_servers_do_not_begin_without_the_log() {
+    let farm = Farm::new(3);
+    let mut servers = founded(&farm).await;
+    append(&log(&farm, &servers[0]).await, 0..20).await;
+    tell(&farm, &servers, 3).await;
+    servers.remove(0).stop(Stop::Now).await.unwrap();
+    let starts = [2, 3].map(|number| ManagedServer::start(farm.config(number, 3)));
+    for started in futures::future::join_all(starts).await {
+        let error = started.unwrap_err();
+        assert!(matches!(error, ManagedError::NobodyThere(_)), "{error}");
+    }
+    let server = ManagedServer::start(farm.config(1, 1)).await.unwrap();
+    check(&log(&farm, &server).await, 20).await;
+    server.stop(Stop::Now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relay_serves_its_node_and_keeps_nothing_until_it_is_to() {
+    let farm = Farm::new(2);
+    let mut servers = founded(&farm).await;
+    tell(&farm, &servers, 2).await;
+    let relay = ManagedConfig { role: Role::Relay, ..farm.config(2, 2) };
+    servers.push(ManagedServer::start(relay.clone()).await.unwrap());
+    append(&log(&farm, &servers[1]).await, 0..30).await;
+    assert!(!relay.dir.join("store").exists());
+
+    // The founder alone decides: a relay that is gone stops nothing.
+    servers.pop().unwrap().stop(Stop::Now).await.unwrap();
+    append(&log(&farm, &servers[0]).await, 30..40).await;
+
+    servers.push(ManagedServer::start(relay).await.unwrap());
+    servers[1].update(farm.config(2, 2)).await.unwrap();
+    assert!(farm.config(2, 2).dir.join("store").exists());
+    check(&log(&farm, &servers[1]).await, 40).await;
+    for server in servers {
+        server.stop(Stop::Now).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_leaves_and_the_rest_decides_without_it() {
+    let farm = Farm::new(3);
+    let mut servers = founded(&farm).await;
+    grow(&farm, &mut servers, 3).await;
+    for number in [3, 2] {
+        servers.pop().unwrap().stop(Stop::Now).await.unwrap();
+        servers[0].remove_peer(farm.site(number).node).await.unwrap();
+        tell(&farm, &servers, number - 1).await;
+    }
+    append(&log(&farm, &servers[0]).await, 0..10).await;
+    let alone = servers.remove(0);
+    alone.stop(Stop::Now).await.unwrap();
+    let again = ManagedServer::start(farm.config(1, 1)).await.unwrap();
+    append(&log(&farm, &again).await, 10..20).await;
+    check(&log(&farm, &again).await, 20).await;
+    again.stop(Stop::Now).await.unwrap();
+}
