@@ -75,6 +75,27 @@ impl LogConfig {
     }
 }
 
+/// Makes a cluster's log if it is not there; for those who may make streams.
+///
+/// # Errors
+/// As [`JetStreamLog::open`].
+pub async fn ensure(connection: &Connection, config: &LogConfig) -> Result<(), OpenError> {
+    stream::ensure(connection, &Names::new(config.cluster), config).await.map(drop)
+}
+
+/// Changes how many replicas a cluster's log has, as when a third node joins; for those who may
+/// change streams.
+///
+/// # Errors
+/// When there are not so many servers, or they do not answer.
+pub async fn set_replicas(
+    connection: &Connection,
+    cluster: Uuid,
+    replicas: usize,
+) -> Result<(), OpenError> {
+    stream::set_replicas(connection, &Names::new(cluster), replicas).await
+}
+
 /// What all parts of an open log share.
 struct Inner {
     connection: Connection,
