@@ -103,7 +103,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
         }
     });
     if rebooted {
-        control.autostart().await?;
+        control.autostart(node).await?;
     }
     if is_simulated {
         simulated::furnish(&control).await?;
@@ -117,14 +117,14 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
         }
     }
     let api = Api::new(views.backend(), drivers.for_api(), identity::facts(&directory, name));
-    let outcome = until_told(&directory, &control, api, failing).await;
+    let outcome = until_told(&directory, (&control, node), api, failing).await;
     drivers.retire().await;
     outcome
 }
 
 async fn until_told(
     directory: &Directory,
-    control: &Control,
+    (control, node): (&Control, NodeId),
     api: Api,
     mut failing: tokio::task::JoinSet<String>,
 ) -> Result<(), DaemonError> {
@@ -143,7 +143,7 @@ async fn until_told(
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = shutdown_asked => {
-            shutdown::stop_guests(control).await;
+            shutdown::stop_guests(control, node).await;
             Ok(())
         }
         Some(why) = failing.join_next() => Err(DaemonError::Broken(why.unwrap_or_else(|error| error.to_string()))),

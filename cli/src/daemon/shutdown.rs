@@ -3,22 +3,28 @@
 use std::time::Duration;
 
 use stapes_control::{Control, Request};
-use stapes_core::{command::Command, instance::Target, record::Actor};
+use stapes_core::{
+    command::Command,
+    ids::NodeId,
+    instance::{Instance, Target},
+    record::Actor,
+};
 
 /// Of an instance that does not say `boot.host_shutdown_timeout`, as the dialect has it.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Asks every guest to shut down, all at once, and kills those that do not in time.
-pub(crate) async fn stop_guests(control: &Control) {
-    let guests = running(control);
+/// Asks every guest of the node to shut down, all at once, and kills those that do not in time.
+pub(crate) async fn stop_guests(control: &Control, node: NodeId) {
+    let guests = running(control, node);
     tracing::info!(guests = guests.len(), "stopping guests");
     let stops = guests.into_iter().map(|(target, timeout)| stop(control, target, timeout));
     futures::future::join_all(stops).await;
 }
 
-fn running(control: &Control) -> Vec<(Target, Duration)> {
+fn running(control: &Control, node: NodeId) -> Vec<(Target, Duration)> {
     let world = control.world();
-    let up = world.instances.values().filter(|instance| instance.status.is_up());
+    let here = |instance: &&Instance| instance.node == node && instance.status.is_up();
+    let up = world.instances.values().filter(here);
     up.filter_map(|instance| {
         let project = world.projects.get(&instance.project)?.name.clone();
         let expanded = instance.expanded(&world).ok()?;

@@ -4,12 +4,14 @@
 use stapes_core::{
     command::Command,
     config::Config,
-    ids::{InstanceId, OperationId},
+    ids::{InstanceId, NodeId, OperationId},
+    name::NameKind,
     node::Start,
-    operation::Class,
+    operation::{Class, Operation},
     project::{self, Project},
     record::Actor,
     session::End,
+    world::World,
 };
 
 use crate::control::{Control, Request, SubmitError};
@@ -35,17 +37,20 @@ impl Control {
         }
         let rebooted =
             self.world().nodes.get(&start.node).is_some_and(|node| node.boot != start.boot);
+        let node = start.node;
         self.submit(Command::StartNode(Box::new(start)), by_itself()).await?;
-        self.end_lost_sessions().await?;
+        self.end_lost_sessions(node).await?;
         Ok(rebooted)
     }
 
-    /// Programs run inside and consoles end with the daemon that connected them.
-    async fn end_lost_sessions(&self) -> Result<(), SubmitError> {
+    /// Programs run inside and consoles end with the daemon that connected them, which is that of
+    /// their instance's node.
+    async fn end_lost_sessions(&self, node: NodeId) -> Result<(), SubmitError> {
         let lost: Vec<OperationId> = {
             let world = self.world();
-            let sessions =
-                world.operations.values().filter(|operation| operation.class == Class::Websocket);
+            let sessions = world.operations.values().filter(|operation| {
+                operation.class == Class::Websocket && !is_elsewhere(&world, operation, node)
+            });
             sessions.map(|operation| operation.id).collect()
         };
         for operation in lost {
@@ -56,11 +61,12 @@ impl Control {
         Ok(())
     }
 
-    /// After the host was started: starts what `boot.autostart` wants, highest priority first.
+    /// After its host was started: starts what `boot.autostart` wants on the node, highest priority
+    /// first.
     ///
     /// # Errors
     /// When the log cannot take it. What is refused for one instance does not stop the others.
-    pub async fn autostart(&self) -> Result<(), SubmitError> {
+    pub async fn autostart(&self, node: NodeId) -> Result<(), SubmitError> {
         let mut wanted: Vec<(i64, InstanceId)> = {
             let world = self.world();
             let priority = |instance: &stapes_core::instance::Instance| {
@@ -68,7 +74,8 @@ impl Control {
                 let text = expanded.config.get("boot.autostart.priority").cloned();
                 text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default()
             };
-            world.instances.values().map(|instance| (priority(instance), instance.id)).collect()
+            let here = world.instances.values().filter(|instance| instance.node == node);
+            here.map(|instance| (priority(instance), instance.id)).collect()
         };
         wanted.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
         for (_, instance) in wanted {
@@ -83,4 +90,13 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Whether an operation is about an instance of another node.
+fn is_elsewhere(world: &World, operation: &Operation, node: NodeId) -> bool {
+    operation.resources.iter().any(|resource| {
+        let held = world.holder(NameKind::Instance, operation.project, &resource.name);
+        let instance = held.and_then(|held| world.instances.get(&InstanceId(held.holder)));
+        instance.is_some_and(|instance| instance.node != node)
+    })
 }
