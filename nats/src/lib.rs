@@ -26,3 +26,4 @@ pub mod testing;
 pub use connection::{Authentication, ConnectConfig, Connection, TlsFiles};
 pub use error::OpenError;
 pub use log::{JetStreamLog, Keepers, LogConfig, Replica};
+pub use presence::NatsPresence;

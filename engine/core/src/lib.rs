@@ -16,6 +16,7 @@ pub mod event;
 pub mod ids;
 pub mod image;
 pub mod instance;
+pub mod lease;
 pub mod name;
 pub mod network;
 pub mod node;

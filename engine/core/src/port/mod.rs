@@ -8,6 +8,7 @@ pub mod image;
 pub mod log;
 pub mod network;
 pub mod peer;
+pub mod presence;
 pub mod report;
 pub mod secret;
 pub mod storage;
