@@ -6,10 +6,12 @@
 # Without root it runs what needs none, and says so.
 # Environment: STAPES_TEST_CACHE keeps built images (default: target/test-cache); STAPES_PYLXD names a
 # python that has pylxd, STAPES_NATS_SERVER a nats-server; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
+# python that has pylxd; STAPES_CRIU names a CRIU; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scenarios/lib/host.sh
 . scenarios/lib/leaks.sh
+. scenarios/lib/criu.sh
 exec </dev/null
 export CARGO_INCREMENTAL=0 CARGO_TERM_PROGRESS_WHEN=never RUST_BACKTRACE=1
 
@@ -80,6 +82,7 @@ if [ -n "$root" ]; then
     mkdir -p "$STAPES_TEST_CACHE"
     offer_pylxd
     offer_nats_server
+    offer_criu "$STAPES_TEST_CACHE/criu"
     features=(--features host)
 fi
 

@@ -28,7 +28,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -39,8 +39,8 @@ use stapes_core::{
     port::{
         DriverError,
         guest::{
-            Checkpointed, Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Measured,
-            Preflight, Release, Running, Stop,
+            Checkpointed, Console, ExecSession, ExecSpec, ExitCause, Exited, Guests, Held,
+            Measured, Preflight, Release, Running, Stop, is_held,
         },
         storage::{RootLayers, Storage},
     },
@@ -85,6 +85,11 @@ pub struct ContainersConfig {
     pub storage: Option<Arc<dyn Storage>>,
     /// No start takes longer.
     pub start_timeout: Duration,
+    /// The program `criu`; `STAPES_CRIU` names another, and without either it is looked for in
+    /// `PATH`.
+    pub criu: Option<PathBuf>,
+    /// No restore of a guest takes longer.
+    pub restore_timeout: Duration,
     /// Gives overlays their layers by path even where the kernel takes descriptors.
     pub layers_by_path: bool,
 }
@@ -98,6 +103,8 @@ impl ContainersConfig {
             cgroup_parent: parent.to_owned(),
             storage: None,
             start_timeout: Duration::from_secs(60),
+            criu: std::env::var_os(live::CRIU).map(PathBuf::from),
+            restore_timeout: Duration::from_secs(600),
             layers_by_path: false,
         }
     }
@@ -120,6 +127,8 @@ struct Inner {
     /// Where shims are born.
     shims: OwnedFd,
     programs: spawn::Programs,
+    /// The CRIU that was tried and is good.
+    criu: OnceLock<PathBuf>,
     slots: Mutex<BTreeMap<InstanceId, Arc<Slot>>>,
     exits: mpsc::Sender<Exited>,
     over: CancellationToken,
@@ -147,6 +156,17 @@ struct Known {
     hello: Arc<Hello>,
     directory: Arc<directory::Directory>,
     spec: Arc<stapes_shim::spec::Spec>,
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+impl Known {
+    fn held(&self) -> Option<Held> {
+        *locked(&self.held)
+    }
+
+    fn set_held(&self, held: Option<Held>) {
+        *locked(&self.held) = held;
+    }
 }
 
 impl Containers {
@@ -175,8 +195,18 @@ impl Containers {
         let watching = over.clone().drop_guard();
         let layers_by_path = config.layers_by_path || !stapes_shim::takes_descriptors();
         let slots = Mutex::default();
-        let inner =
-            Inner { config, layout, layers_by_path, shims, programs, slots, exits: sender, over };
+        let criu = OnceLock::new();
+        let inner = Inner {
+            config,
+            layout,
+            layers_by_path,
+            shims,
+            programs,
+            criu,
+            slots,
+            exits: sender,
+            over,
+        };
         let exits = Mutex::new(Some(receiver));
         Ok(Self { inner: Arc::new(inner), exits, _watching: watching })
     }
@@ -202,6 +232,15 @@ impl Inner {
             .ok_or_else(|| DriverError::NotFound(format!("running guest {instance}")))
     }
 
+    /// For what a guest that stands still cannot do.
+    fn must_be_free(&self, instance: InstanceId) -> Result<Known, DriverError> {
+        let known = self.must_know(instance)?;
+        match known.held() {
+            Some(held) => Err(is_held(instance, held)),
+            None => Ok(known),
+        }
+    }
+
     /// Does what may block away from the runtime's threads.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
@@ -213,12 +252,14 @@ impl Inner {
     }
 
     fn running(&self, instance: InstanceId, known: &Known) -> Running {
-        let frozen = self.layout.group(&instance.to_string()).is_frozen();
-        convert::running(instance, &known.hello, frozen)
+        let held = known.held();
+        // One whose CRIU was killed is held by its cgroup.
+        let frozen = held.is_none() && self.layout.group(&instance.to_string()).is_frozen();
+        convert::running(instance, &known.hello, frozen, held)
     }
 
     async fn freeze(self: &Arc<Self>, id: InstanceId, frozen: bool) -> Result<(), DriverError> {
-        self.must_know(id)?;
+        self.must_be_free(id)?;
         self.blocking(move |inner| inner.layout.group(&id.to_string()).freeze(frozen))
             .await?
             .map_err(convert::failed(if frozen { "freeze the guest" } else { "thaw the guest" }))
@@ -285,10 +326,10 @@ impl Guests for Containers {
     async fn restore(
         &self,
         spec: &GuestSpec,
-        _root: &RootLayers,
+        root: &RootLayers,
         from: &Path,
     ) -> Result<Running, DriverError> {
-        self.inner.restore(spec, from).await
+        self.inner.restore(spec, root, from).await
     }
 
     async fn activate(&self, instance: InstanceId) -> Result<(), DriverError> {

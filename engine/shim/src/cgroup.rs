@@ -25,9 +25,11 @@ use serde::{Deserialize, Serialize};
 
 mod devices;
 mod group;
+mod kept;
 mod mounts;
 pub(crate) use group::enter;
 pub use group::{Group, Usage};
+pub use kept::Kept;
 
 /// The controllers that limits and measurements need.
 const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "devices"];
@@ -138,6 +140,16 @@ impl Layout {
             }
         }
         Ok(names.into_iter().collect())
+    }
+
+    /// Each hierarchy, by one of its controllers (cgroup2: none), and where in it the cgroup
+    /// namespace of a guest begins.
+    pub(crate) fn roots(&self, name: &str) -> Vec<(String, String)> {
+        let legacy = self.legacy.iter().filter_map(|hierarchy| {
+            let controller = hierarchy.controllers.first()?.clone();
+            Some((controller, format!("/{}/{name}", self.parent)))
+        });
+        legacy.chain([(String::new(), format!("/{}/{name}/guest", self.parent))]).collect()
     }
 
     /// The group of one guest.

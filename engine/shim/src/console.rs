@@ -38,11 +38,14 @@ struct Viewer {
 }
 
 impl Console {
-    /// The slave is kept open: a master without one answers "hung up" between two openers.
-    pub(crate) fn new(terminal: Terminal) -> io::Result<Self> {
+    /// With what another terminal in its place has `shown`. The slave is kept open: a master without one answers "hung up" between two openers.
+    pub(crate) fn new(terminal: Terminal, shown: Vec<u8>) -> io::Result<Self> {
         let flags = fcntl_getfl(&terminal.master)?;
         fcntl_setfl(&terminal.master, flags | OFlags::NONBLOCK)?;
-        Ok(Self { terminal, ring: VecDeque::new(), forgotten: 0, viewers: Vec::new() })
+        let mut console =
+            Self { terminal, ring: VecDeque::new(), forgotten: 0, viewers: Vec::new() };
+        console.keep(&shown);
+        Ok(console)
     }
 
     pub(crate) fn master(&self) -> BorrowedFd<'_> {
@@ -95,10 +98,15 @@ impl Console {
     pub(crate) fn log(&self) -> io::Result<OwnedFd> {
         let file = memfd_create("console", MemfdFlags::CLOEXEC)?;
         let mut file = std::fs::File::from(file);
+        self.copy(&mut file)?;
+        Ok(file.into())
+    }
+
+    /// Writes all that is kept into a file.
+    pub(crate) fn copy(&self, file: &mut std::fs::File) -> io::Result<()> {
         let (first, second) = self.ring.as_slices();
         file.write_all(first)?;
-        file.write_all(second)?;
-        Ok(file.into())
+        file.write_all(second)
     }
 
     /// Serves the viewers: those that poll said something of, by their order in

@@ -51,6 +51,13 @@ pub(crate) fn enter_for_children(guest: BorrowedFd<'_>) -> Result<()> {
     process::enter(guest, libc::CLONE_NEWPID).doing("enter the guest's pid namespace")
 }
 
+/// The opposite: for who has business with the guest and is none of its processes.
+pub(crate) fn leave_for_children() -> Result<()> {
+    let words = "leave the guest's pid namespace";
+    let ours = File::open("/proc/self/ns/pid").doing(words)?;
+    process::enter(ours.as_fd(), libc::CLONE_NEWPID).doing(words)
+}
+
 /// Executes a program; with a terminal, answers its master for the driver.
 pub(crate) fn execute(
     spec: &Spec,
@@ -114,7 +121,10 @@ fn enter(spec: &Spec, guest: &Started, streams: &Streams) -> Result<()> {
     }
     enter_groups(&guest.doors)?;
     let user = if spec.ids.is_some() { libc::CLONE_NEWUSER } else { 0 };
-    let namespaces = (process::NAMESPACES & !libc::CLONE_NEWPID) | libc::CLONE_NEWCGROUP | user;
+    // A guest that has moved has clocks of its own, which go on from where they were.
+    let clocks = if guest.own_clocks { libc::CLONE_NEWTIME } else { 0 };
+    let others = libc::CLONE_NEWCGROUP | user | clocks;
+    let namespaces = (process::NAMESPACES & !libc::CLONE_NEWPID) | others;
     process::enter(guest.pidfd.as_fd(), namespaces).doing("enter the guest")?;
     become_root().doing("become the guest's root")?;
     if let Streams::Terminal(terminal) = streams {

@@ -19,6 +19,7 @@ mod console;
 mod exec;
 mod exit;
 pub mod fault;
+pub mod live;
 pub mod protocol;
 pub mod record;
 pub mod spec;

@@ -8,6 +8,8 @@
 //! Daemons of other versions speak with shims that run: fields are added with a default, words are
 //! added and never changed, and [`VERSION`] counts what cannot be said so.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol.
@@ -44,6 +46,12 @@ pub enum Request {
     ConsoleLog,
     /// Ask init to shut down. Answered by [`Reply::Exited`] when it has.
     Shutdown,
+    /// Write the guest into files and hold it. Answered by [`Reply::Checkpointed`].
+    Checkpoint(Checkpoint),
+    /// Let a guest go on that is held by a checkpoint. Answered by [`Reply::Done`].
+    Resume,
+    /// Let a guest run that is restored. Answered by [`Reply::Done`].
+    Activate,
     /// Kill everything. Answered by [`Reply::Exited`] when nothing is left.
     Kill,
 }
@@ -62,6 +70,7 @@ pub enum Reply {
     Descriptor,
     Done,
     Exited(Exit),
+    Checkpointed(Checkpointed),
     /// It could not be done; `errno` is the kernel's reason or 0.
     Refused {
         text: String,
@@ -77,6 +86,31 @@ pub struct Exec {
     pub user: u32,
     pub group: u32,
     pub terminal: Option<(u16, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The program `criu`.
+    pub criu: PathBuf,
+    /// The directory for the files, which is there and empty.
+    pub images: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpointed {
+    /// Of all files.
+    pub bytes: u64,
+    pub frozen_at_us: i64,
+    pub took_us: i64,
+}
+
+/// What a guest that stands still waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// [`Request::Resume`], or its end.
+    Checkpointed,
+    /// [`Request::Activate`], or its end.
+    Restored,
 }
 
 /// Who runs here. Also the file `state`, which the shim writes when its guest runs.
@@ -95,6 +129,9 @@ pub struct Hello {
     /// This shim took the guest over from one that was killed.
     #[serde(default)]
     pub rescued: bool,
+    /// It stands still.
+    #[serde(default)]
+    pub held: Option<Held>,
     /// What did not go as it was told, but well enough to run.
     #[serde(default)]
     pub problems: Vec<String>,

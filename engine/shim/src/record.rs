@@ -7,6 +7,7 @@
 //! | `exit`  | shim       | how it ended ([`crate::protocol::Exit`]) |
 //! | `ctl`   | shim       | the control socket |
 //! | `log`   | shim       | its standard error |
+//! | `hold`  | shim       | who holds a guest that is being moved ([`crate::live`]) |
 //!
 //! The directory itself is locked (`flock`) from before the shim is started until it ends.
 
@@ -91,6 +92,15 @@ pub fn remove(directory: impl AsFd, name: &str) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The directory's own path.
+///
+/// # Errors
+/// The kernel's.
+pub fn path(directory: &OwnedFd) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 /// The path of `name` in `directory` that is short enough for a socket's address, whatever the

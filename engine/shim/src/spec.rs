@@ -33,6 +33,9 @@ pub struct Spec {
     /// This kernel's overlays take their layers by path alone.
     #[serde(default)]
     pub layers_by_path: bool,
+    /// It is not to begin, but to go on.
+    #[serde(default)]
+    pub restore: Option<Restore>,
     pub cgroups: cgroup::Layout,
     /// When the driver asked, in microseconds since 1970.
     pub asked_at_us: i64,
@@ -100,6 +103,14 @@ pub struct WrittenFile {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub create_only: bool,
+}
+
+/// A guest in files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    pub images: PathBuf,
+    /// The program `criu`.
+    pub criu: PathBuf,
 }
 
 impl Spec {

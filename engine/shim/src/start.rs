@@ -30,7 +30,7 @@ use crate::{
         self,
         netlink::Netlink,
         process::{self, Forked},
-        terminal::Terminal,
+        terminal::{self, Terminal},
     },
     transport,
 };
@@ -41,9 +41,15 @@ mod covers;
 mod device_nodes;
 mod disks;
 mod files;
+mod kept_devices;
 mod root;
+mod systemd;
 
-pub(crate) use child::settle;
+pub(crate) use child::{make_terminals, propagate, settle};
+pub(crate) use disks::open_one as open_disk;
+pub(crate) use kept_devices::KeptDevice;
+pub(crate) use kept_devices::keep as keep_devices;
+pub(crate) use root::make as make_root;
 pub use root::takes_descriptors;
 
 pub(crate) use console::replace as replace_console;
@@ -81,6 +87,10 @@ pub(crate) struct Started {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) devpts: OwnedFd,
+    /// The console's terminal, as CRIU names it.
+    pub(crate) console: String,
+    /// It was restored, and counts time since its start otherwise than the host.
+    pub(crate) own_clocks: bool,
     /// The v1 groups, for programs that are executed later.
     pub(crate) doors: Vec<fs::File>,
     pub(crate) problems: Vec<String>,
@@ -103,7 +113,11 @@ fn start_in(spec: &Spec, group: &Group<'_>) -> Result<(Started, Terminal)> {
     let started = lead(spec, pid, &pidfd, &ours);
     match started {
         Ok(Ready { console, devpts, problems }) => {
-            Ok((Started { pid, pidfd, devpts, doors, problems }, console))
+            let name = terminal::name(&console).doing("look at the console")?;
+            let own_clocks = false;
+            let started =
+                Started { pid, pidfd, devpts, console: name, own_clocks, doors, problems };
+            Ok((started, console))
         }
         Err(fault) => {
             // It is our child and not reaped: it can neither be another nor survive.
@@ -176,6 +190,13 @@ fn tell(socket: &OwnedFd, message: &ToChild, descriptors: &[BorrowedFd<'_>]) -> 
         }
         answer => answer.doing("tell the guest's init"),
     }
+}
+
+/// A guest's `/dev`, with what another one had made in it.
+pub(crate) fn make_devices(ids: crate::spec::Ids, kept: &[KeptDevice]) -> Result<OwnedFd> {
+    let devices = device_nodes::make(Some(ids))?;
+    kept_devices::make(&devices, ids.base, kept).doing("fill /dev again")?;
+    Ok(devices)
 }
 
 fn connect(nics: &[Nic], pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {

@@ -19,17 +19,20 @@ use crate::{
     console::Console,
     exec, exit,
     fault::{Doing as _, Fault, Result},
+    live,
     protocol::{CONNECTIONS_MAX, Exit, Hello, Reply, Request, VERSION},
     record,
     spec::Spec,
-    start::{self, Started},
+    start::Started,
     stop,
-    sys::{self, process},
+    sys::{self, process, terminal::Terminal},
     transport,
 };
 
 mod birth;
 mod conversation;
+mod moving;
+pub(crate) use birth::log;
 use conversation::Conversation;
 
 /// How often an init is looked at that does not understand yet.
@@ -41,6 +44,12 @@ pub const RESCUE: &str = "--rescue";
 /// The program `stapes-shim`: its exit status.
 #[must_use]
 pub fn main() -> i32 {
+    if let Some(directory) = live::hook::directory() {
+        return live::hook::main(&directory);
+    }
+    if std::env::args().nth(1).as_deref() == Some(live::SUBJECT) {
+        return live::be_subject();
+    }
     let Ok((first, directory)) = birth::inherit() else { return 2 };
     let rescue = std::env::args().any(|argument| argument == RESCUE);
     match Shim::begin(&first, directory, rescue) {
@@ -52,11 +61,21 @@ pub fn main() -> i32 {
             let refused = Reply::Refused { text: fault.to_string(), errno: fault.errno() };
             // The daemon may be gone; the log has it then.
             if transport::send(&first, &refused, &[]).is_err() {
-                birth::log(&fault.to_string());
+                log(&fault.to_string());
             }
             1
         }
     }
+}
+
+/// A guest that has come to a shim, one way or another.
+struct Begun {
+    guest: Started,
+    console: Terminal,
+    /// On its console, before.
+    shown: Vec<u8>,
+    hello: Hello,
+    hold: Option<live::Hold>,
 }
 
 /// One guest, and who talks about it.
@@ -68,6 +87,8 @@ struct Shim {
     console: Console,
     listener: OwnedFd,
     conversations: Vec<Conversation>,
+    /// The guest is being moved.
+    hold: Option<live::Hold>,
     /// Asked to shut init down, and init has not understood yet.
     asking: bool,
     forced: bool,
@@ -81,15 +102,14 @@ impl Shim {
         spec.cgroups.enter_as_shim().doing("enter the shims' cgroups")?;
         // Before the guest: who looks for it while it starts finds somebody to wait for.
         let listener = listen(&directory).doing("open the control socket")?;
-        let (guest, console, hello) = if rescue {
+        let Begun { guest, console, shown, hello, hold } = if rescue {
             birth::rescue(&spec, &directory)?
+        } else if let Some(from) = &spec.restore {
+            birth::restore(&spec, from, &directory)?
         } else {
-            let (guest, console) = start::start(&spec)?;
-            let hello = hello(&spec, guest.pid, false).doing("look at init")?;
-            let hello = Hello { problems: guest.problems.clone(), ..hello };
-            (guest, console, hello)
+            birth::start(&spec)?
         };
-        let console = Console::new(console).doing("read the console")?;
+        let console = Console::new(console, shown).doing("read the console")?;
         record::write(&directory, record::STATE, &hello, false).doing("write the state")?;
         exec::enter_for_children(guest.pidfd.as_fd())?;
         // Whoever is not there any more finds us by the socket.
@@ -102,6 +122,7 @@ impl Shim {
             console,
             listener,
             conversations: Vec::new(),
+            hold,
             asking: false,
             forced: false,
         })
@@ -126,6 +147,9 @@ impl Shim {
         self.console.serve(&events.viewers);
         if events.listener {
             self.accept();
+        }
+        if events.hold {
+            self.turn_of_hold();
         }
         for (number, (said, ended)) in events.conversations.into_iter().enumerate() {
             if said {
@@ -152,8 +176,14 @@ impl Shim {
             let wanted = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             fds.push(PollFd::from_borrowed_fd(viewer, wanted));
         }
-        let conversations = fds.len();
+        let holders = fds.len();
         let none = self.guest.pidfd.as_fd();
+        let holds = self.hold.as_ref().map_or([None, None], live::Hold::descriptors);
+        for holder in holds {
+            let wanted = if holder.is_some() { PollFlags::IN } else { PollFlags::empty() };
+            fds.push(PollFd::from_borrowed_fd(holder.unwrap_or(none), wanted));
+        }
+        let conversations = fds.len();
         for conversation in &self.conversations {
             // A conversation without one of the two has a place for it all the same.
             for half in [conversation.socket(), conversation.pidfd()] {
@@ -169,7 +199,11 @@ impl Shim {
             init: ready(&fds[0]),
             console: ready(&fds[1]),
             listener: ready(&fds[2]),
-            viewers: fds[3..conversations]
+            hold: fds[holders..conversations]
+                .iter()
+                .zip(holds)
+                .any(|(fd, holder)| holder.is_some() && ready(fd)),
+            viewers: fds[3..holders]
                 .iter()
                 .map(|fd| {
                     let events = fd.revents();
@@ -216,6 +250,9 @@ impl Shim {
         request: Request,
         sent: Vec<OwnedFd>,
     ) -> Result<Option<(Reply, Option<OwnedFd>)>> {
+        if let Some(answer) = self.answer_moving(number, &request)? {
+            return Ok(answer);
+        }
         let conversation = &mut self.conversations[number];
         Ok(match request {
             Request::Hello => Some((Reply::Hello(self.hello.clone()), None)),
@@ -254,8 +291,13 @@ impl Shim {
                 self.forced = true;
                 let group = self.spec.cgroups.group(&self.spec.instance);
                 group.kill().doing("kill the guest")?;
+                if let Some(hold) = &mut self.hold {
+                    hold.end_criu();
+                }
                 None
             }
+            // Answered above.
+            Request::Checkpoint(_) | Request::Resume | Request::Activate => None,
         })
     }
 
@@ -272,6 +314,9 @@ impl Shim {
 
     /// Tells how it ended: first on the disk, for those who are not there.
     fn finish(mut self, ended: Option<process::Ended>) {
+        if let Some(hold) = &mut self.hold {
+            hold.end_criu();
+        }
         let group = self.spec.cgroups.group(&self.spec.instance);
         let circumstances = exit::Circumstances {
             forced: self.forced,
@@ -286,11 +331,11 @@ impl Shim {
         };
         // Who killed it is told directly; only news must not be lost with the host.
         if let Err(error) = record::write(&self.directory, record::EXIT, &exit, !self.forced) {
-            birth::log(&format!("write the exit record: {error}"));
+            log(&format!("write the exit record: {error}"));
         }
         self.console.finish();
         if let Err(fault) = group.destroy() {
-            birth::log(&fault.to_string());
+            log(&fault.to_string());
         }
         for conversation in &mut self.conversations {
             conversation.finish(&exit);
@@ -303,6 +348,7 @@ struct Events {
     init: bool,
     console: bool,
     listener: bool,
+    hold: bool,
     /// Readable, writable.
     viewers: Vec<(bool, bool)>,
     /// Something was said, the program ended.
@@ -336,6 +382,7 @@ fn hello(spec: &Spec, pid: i32, rescued: bool) -> io::Result<Hello> {
         boot: sys::boot_id()?,
         started_at_us: sys::now_us(),
         rescued,
+        held: None,
         problems: Vec::new(),
     })
 }

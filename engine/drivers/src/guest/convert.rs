@@ -7,7 +7,7 @@ use stapes_core::{
     ids::{Epoch, Generation, InstanceId},
     port::{
         DriverError,
-        guest::{ExecSpec, ExitCause, Exited, Running},
+        guest::{Checkpointed, ExecSpec, ExitCause, Exited, Held, Running},
         storage::RootLayers,
     },
     spec::{GuestSpec, Incarnation, Limits},
@@ -15,7 +15,7 @@ use stapes_core::{
 use stapes_shim::{
     cgroup::Layout,
     fault::Fault,
-    protocol::{Cause, Exec, Exit, Hello},
+    protocol::{self, Cause, Exec, Exit, Hello},
     spec,
 };
 
@@ -73,6 +73,7 @@ pub(super) fn spec(
         disks: disks.collect(),
         files: files.collect(),
         layers_by_path,
+        restore: None,
         cgroups: cgroups.clone(),
         asked_at_us: now.timestamp_micros(),
     })
@@ -121,14 +122,34 @@ pub(super) fn exec(spec: &ExecSpec) -> Exec {
     }
 }
 
-pub(super) fn running(instance: InstanceId, hello: &Hello, frozen: bool) -> Running {
+pub(super) fn running(
+    instance: InstanceId,
+    hello: &Hello,
+    frozen: bool,
+    held: Option<Held>,
+) -> Running {
     Running {
         instance,
         incarnation: incarnation(hello.epoch, hello.generation),
         pid: hello.pid,
         started_at: time(hello.started_at_us),
         frozen,
-        held: None,
+        held,
+    }
+}
+
+pub(super) const fn held(held: protocol::Held) -> Held {
+    match held {
+        protocol::Held::Checkpointed => Held::Checkpointed,
+        protocol::Held::Restored => Held::Restored,
+    }
+}
+
+pub(super) fn checkpointed(done: &protocol::Checkpointed) -> Checkpointed {
+    Checkpointed {
+        bytes: done.bytes,
+        frozen_at: time(done.frozen_at_us),
+        took_ms: u64::try_from(done.took_us / 1000).unwrap_or_default(),
     }
 }
 

@@ -63,6 +63,7 @@ impl Inner {
         instance: InstanceId,
         spec: &ExecSpec,
     ) -> Result<ExecSession, DriverError> {
+        self.must_be_free(instance)?;
         let conversation = self.call(instance).await?;
         let words = "execute in the guest";
         let request = Request::Exec(convert::exec(spec));

@@ -1,36 +1,141 @@
-//! Moving a container while it runs: by CRIU, where the host has it.
+//! Moving a container while it runs: by CRIU (4.2 or newer), where the host has it. Where it has
+//! not, everything else works, and [`Inner::preflight`] says what is missing.
+//!
+//! The shim does the work and holds the guest ([`stapes_shim::live`]): whatever becomes of this
+//! driver, a held guest stays held, and adoption finds it so.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use stapes_core::{
     ids::InstanceId,
     port::{
         DriverError,
-        guest::{Checkpointed, Mobility, Preflight, Release, Running, Stop},
+        guest::{
+            Checkpointed, Held, Mobility, Preflight, Release, Running, Stop, holds_no_guest,
+            is_held, runs_as_another,
+        },
+        storage::RootLayers,
     },
     spec::GuestSpec,
 };
+use stapes_shim::{
+    live::kept::Kept,
+    protocol::{Checkpoint, Reply, Request},
+    spec::Restore,
+};
 
-use super::Inner;
+use super::{
+    Inner, Known,
+    conversation::Conversation,
+    convert::{self, failed},
+};
 
-const NO_CRIU: &str = "this host has no CRIU, with which guests move while they run";
+mod criu;
+mod objections;
+mod tasks;
+
+/// Names the program `criu`, where it is not configured.
+pub(super) const CRIU: &str = "STAPES_CRIU";
+
+/// Nothing here takes longer, however much memory a guest has.
+const WITHIN: Duration = Duration::from_secs(600);
+const NO_CRIU: &str = "has no CRIU: install criu 4.2 or newer, or name one in STAPES_CRIU";
 
 impl Inner {
+    /// The program, if it can be used here; else why not. What was good once stays so.
+    async fn criu(self: &Arc<Self>) -> Result<PathBuf, DriverError> {
+        if let Some(good) = self.criu.get() {
+            return Ok(good.clone());
+        }
+        let look = |inner: &Self| {
+            let path =
+                criu::find(inner.config.criu.as_deref()).ok_or_else(|| NO_CRIU.to_owned())?;
+            match criu::objection(&path, &inner.config.shim) {
+                None => Ok(path),
+                Some(objection) => Err(objection),
+            }
+        };
+        let found: Result<PathBuf, String> = self.blocking(look).await?;
+        match found {
+            Ok(path) => Ok(self.criu.get_or_init(|| path).clone()),
+            Err(why) => Err(DriverError::Refused(format!("this host {why}"))),
+        }
+    }
+
     pub(super) async fn preflight(
         self: &Arc<Self>,
         instance: InstanceId,
     ) -> Result<Preflight, DriverError> {
-        self.must_know(instance)?;
-        Ok(Preflight { verdict: Mobility::NearLive, reasons: vec![NO_CRIU.to_owned()] })
+        let known = self.must_know(instance)?;
+        let mut against = Vec::new();
+        if let Err(error) = self.criu().await {
+            against.push(error.to_string());
+        }
+        if known.spec.ids.is_none() {
+            against.push("it is privileged (security.privileged=true)".to_owned());
+        }
+        if known.hello.rescued {
+            let text = "its shim was killed and replaced, so that its console is not the one it \
+                        began with; restart it";
+            against.push(text.to_owned());
+        }
+        let pid = known.hello.pid;
+        let look = move |inner: &Self| {
+            let group = inner.layout.group(&instance.to_string());
+            (group.is_frozen(), objections::find(pid, &group.unified()))
+        };
+        let (frozen, found) = self.blocking(look).await?;
+        if frozen {
+            against.push("it is frozen; unfreeze it".to_owned());
+        }
+        let found = found.map_err(failed("look at the guest's processes"))?;
+        against.extend(found.against);
+        if against.is_empty() {
+            let reasons = found.remarks.into_iter().collect();
+            return Ok(Preflight { verdict: Mobility::Live, reasons });
+        }
+        Ok(Preflight { verdict: Mobility::NearLive, reasons: against })
     }
 
     pub(super) async fn checkpoint(
         self: &Arc<Self>,
         instance: InstanceId,
-        _into: &Path,
+        into: &Path,
     ) -> Result<Checkpointed, DriverError> {
-        self.must_know(instance)?;
-        Err(DriverError::Refused(format!("{instance} cannot be checkpointed: {NO_CRIU}")))
+        let slot = self.slot(instance);
+        let _turn = slot.turn.lock().await;
+        let known = self.find(instance, &slot).await?;
+        let known = known.ok_or_else(|| not_found(instance))?;
+        let images = std::path::absolute(into).map_err(failed("name the checkpoint"))?;
+        match known.held() {
+            Some(Held::Restored) => return Err(is_held(instance, Held::Restored)),
+            Some(Held::Checkpointed) => {}
+            None => {
+                if self.running(instance, &known).frozen {
+                    let text = format!("{instance} is frozen; unfreeze it to move it");
+                    return Err(DriverError::Refused(text));
+                }
+                self.criu().await?;
+                make_empty(&images)?;
+            }
+        }
+        let criu = self.criu().await?;
+        let request = Request::Checkpoint(Checkpoint { criu, images: images.clone() });
+        let answer = self.ask(&known, &request, "checkpoint the guest").await;
+        if answer.is_err() && known.held().is_none() {
+            // Whatever is in it is no checkpoint.
+            let _ = fs::remove_dir_all(&images);
+        }
+        let Reply::Checkpointed(done) = answer? else {
+            return Err(DriverError::Failed("the shim did not say what it did".to_owned()));
+        };
+        known.set_held(Some(Held::Checkpointed));
+        Ok(convert::checkpointed(&done))
     }
 
     pub(super) async fn release(
@@ -39,25 +144,127 @@ impl Inner {
         how: Release,
     ) -> Result<(), DriverError> {
         match how {
-            Release::Resume => self.must_know(instance).map(drop),
             Release::Kill => self.stop(instance, Stop::Force).await.map(drop),
+            Release::Resume => {
+                self.let_go(instance, &Request::Resume, Held::Restored, "resume the guest").await
+            }
         }
-    }
-
-    pub(super) async fn restore(
-        self: &Arc<Self>,
-        spec: &GuestSpec,
-        from: &Path,
-    ) -> Result<Running, DriverError> {
-        let (instance, from) = (spec.instance, from.display());
-        let text = format!("{instance} cannot be restored from {from}: {NO_CRIU}");
-        Err(DriverError::Refused(text))
     }
 
     pub(super) async fn activate(
         self: &Arc<Self>,
         instance: InstanceId,
     ) -> Result<(), DriverError> {
-        self.must_know(instance).map(drop)
+        self.let_go(instance, &Request::Activate, Held::Checkpointed, "activate the guest").await
     }
+
+    /// Lets a held guest go on; `wrong` is how it must not be held.
+    async fn let_go(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        request: &Request,
+        wrong: Held,
+        doing: &str,
+    ) -> Result<(), DriverError> {
+        let slot = self.slot(instance);
+        let _turn = slot.turn.lock().await;
+        let known = self.find(instance, &slot).await?;
+        let known = known.ok_or_else(|| not_found(instance))?;
+        if known.held() == Some(wrong) {
+            return Err(is_held(instance, wrong));
+        }
+        self.ask(&known, request, doing).await?;
+        known.set_held(None);
+        Ok(())
+    }
+
+    pub(super) async fn restore(
+        self: &Arc<Self>,
+        spec: &GuestSpec,
+        root: &RootLayers,
+        from: &Path,
+    ) -> Result<Running, DriverError> {
+        let instance = spec.instance;
+        let slot = self.slot(instance);
+        let _turn = slot.turn.lock().await;
+        if let Some(known) = self.find(instance, &slot).await? {
+            let running = self.running(instance, &known);
+            return if running.incarnation == spec.incarnation {
+                Ok(running)
+            } else {
+                Err(runs_as_another(instance, running.incarnation))
+            };
+        }
+        let mut told = self.told(spec, root).await?;
+        let images = std::path::absolute(from).map_err(failed("name the checkpoint"))?;
+        let kept = Kept::read(&images).map_err(failed("read the checkpoint"))?;
+        let why = match kept {
+            None => Some("there is no checkpoint".to_owned()),
+            Some(kept) => kept.mismatch(&told.instance, told.ids),
+        };
+        if let Some(why) = why {
+            return Err(holds_no_guest(instance, from, &why));
+        }
+        told.restore = Some(Restore { images, criu: self.criu().await? });
+        self.clear(instance).await?;
+        self.begin(&slot, instance, told).await
+    }
+
+    /// Asks the guest's shim something that it answers when it is done.
+    async fn ask(
+        &self,
+        known: &Known,
+        request: &Request,
+        doing: &str,
+    ) -> Result<Reply, DriverError> {
+        let conversation = Conversation::with(&known.directory.fd).await.map_err(failed(doing))?;
+        conversation.tell(request, &[]).await.map_err(failed(doing))?;
+        let heard = tokio::time::timeout(WITHIN, conversation.hear()).await;
+        let Ok(heard) = heard else {
+            let seconds = WITHIN.as_secs();
+            return Err(DriverError::Failed(format!("{doing}: it took more than {seconds} s")));
+        };
+        match heard.map_err(failed(doing))? {
+            Some((Reply::Refused { text, errno }, _)) => {
+                Err(convert::refusal("the guest runs on", &text, errno))
+            }
+            Some((reply, _)) => Ok(reply),
+            None => Err(DriverError::Refused(format!(
+                "{doing}: its shim does not know how, or was killed; a guest that was started by \
+                 an older stapes can do it after its next start"
+            ))),
+        }
+    }
+}
+
+fn not_found(instance: InstanceId) -> DriverError {
+    DriverError::NotFound(format!("running guest {instance}"))
+}
+
+/// A new directory, or one that holds nothing but an attempt that failed.
+fn make_empty(images: &Path) -> Result<(), DriverError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let words = "make the directory for the checkpoint";
+    match fs::read_dir(images) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(words)(error)),
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry.map_err(failed(words))?.file_name();
+                if !is_of_checkpoints(&name.to_string_lossy()) {
+                    let (images, name) = (images.display(), name.display());
+                    let text = format!("{images} holds {name}, which is no checkpoint's");
+                    return Err(DriverError::Refused(text));
+                }
+            }
+            fs::remove_dir_all(images).map_err(failed(words))?;
+        }
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(images).map_err(failed(words))
+}
+
+fn is_of_checkpoints(name: &str) -> bool {
+    let kinds = [".img", ".log", ".new"];
+    kinds.iter().any(|kind| name.ends_with(kind))
+        || ["stapes", "stats-", ".criu."].iter().any(|kind| name.starts_with(kind))
 }

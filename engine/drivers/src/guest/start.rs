@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use chrono::Utc;
@@ -57,14 +57,32 @@ impl Inner {
                 Err(runs_as_another(instance, running.incarnation))
             };
         }
+        let told = self.told(spec, root).await?;
         self.clear(instance).await?;
+        self.begin(&slot, instance, told).await
+    }
+
+    /// What the shim is told, whichever way the guest begins.
+    pub(super) async fn told(
+        &self,
+        spec: &GuestSpec,
+        root: &RootLayers,
+    ) -> Result<Spec, DriverError> {
         let disks = self.disks(spec).await?;
-        let by_path = self.layers_by_path;
-        let told = convert::spec(spec, root, &disks, &self.layout, by_path, Utc::now())?;
+        convert::spec(spec, root, &disks, &self.layout, self.layers_by_path, Utc::now())
+    }
+
+    /// Begins a guest of which nothing is left. On an error there is nothing again.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        instance: InstanceId,
+        told: Spec,
+    ) -> Result<Running, DriverError> {
         let directory = Directory::make(&self.config.run_dir, instance)
             .map_err(failed("make the directory for the guest's records"))?;
         let directory = Arc::new(directory);
-        match self.start_in(&slot, instance, told, &directory).await {
+        match self.start_in(slot, instance, told, &directory).await {
             Ok(known) => Ok(self.running(instance, &known)),
             Err(error) => {
                 // The error that is told is the first one; what cannot be removed now is found
@@ -124,7 +142,8 @@ impl Inner {
             tracing::warn!(%instance, problem, "the guest runs, but");
         }
         let directory = Arc::clone(directory);
-        let known = Known { hello: Arc::new(hello), directory, spec: Arc::new(spec) };
+        let held = Arc::new(Mutex::new(hello.held.map(convert::held)));
+        let known = Known { hello: Arc::new(hello), directory, spec: Arc::new(spec), held };
         {
             let mut state = locked(&slot.state);
             state.known = Some(known.clone());
@@ -158,7 +177,7 @@ impl Inner {
         )
         .map_err(failed(words))?;
         drop(theirs);
-        match self.first_word(&conversation).await {
+        match self.first_word(&conversation, told).await {
             Ok(hello) => Ok(Born { hello, conversation, pidfd }),
             Err(error) => {
                 end(&pidfd).await;
@@ -167,17 +186,22 @@ impl Inner {
         }
     }
 
-    async fn first_word(&self, conversation: &Conversation) -> Result<Hello, DriverError> {
-        let limit = self.config.start_timeout;
+    async fn first_word(
+        &self,
+        conversation: &Conversation,
+        told: &Spec,
+    ) -> Result<Hello, DriverError> {
+        let (limit, words) = match told.restore {
+            None => (self.config.start_timeout, "the guest cannot start"),
+            Some(_) => (self.config.restore_timeout, "the guest cannot go on here"),
+        };
         let Ok(heard) = tokio::time::timeout(limit, conversation.hear()).await else {
             let seconds = limit.as_secs();
             return Err(DriverError::Failed(format!("the guest did not start in {seconds} s")));
         };
         match heard.map_err(failed("hear from the shim"))? {
             Some((Reply::Hello(hello), _)) => Ok(hello),
-            Some((Reply::Refused { text, errno }, _)) => {
-                Err(convert::refusal("the guest cannot start", &text, errno))
-            }
+            Some((Reply::Refused { text, errno }, _)) => Err(convert::refusal(words, &text, errno)),
             Some((other, _)) => Err(DriverError::Failed(format!("the shim began with {other:?}"))),
             None => Err(DriverError::Failed("the shim was killed while it started".to_owned())),
         }

@@ -6,7 +6,7 @@ use stapes_core::{
     ids::InstanceId,
     port::{
         DriverError,
-        guest::{ExitCause, Stop, did_not_stop},
+        guest::{ExitCause, Stop, did_not_stop, is_held},
     },
 };
 use stapes_shim::protocol::{Exit, Reply, Request};
@@ -40,6 +40,9 @@ impl Inner {
         let Some(known) = self.find(instance, &slot).await? else {
             return self.stopped_already(instance, how).await;
         };
+        if let (Stop::Clean { .. }, Some(held)) = (how, known.held()) {
+            return Err(is_held(instance, held));
+        }
         {
             let mut state = locked(&slot.state);
             state.stopping = true;

@@ -149,6 +149,12 @@ pub(crate) fn shim() -> PathBuf {
         .clone()
 }
 
+/// Whether guests can be checkpointed: `scenarios/lib/criu.sh` offers what it takes.
+pub(crate) fn has_criu() -> bool {
+    std::env::var_os("STAPES_CRIU").is_some()
+        || Command::new("criu").arg("--version").output().is_ok_and(|said| said.status.success())
+}
+
 fn busybox_root(root: &Path) {
     for directory in ["bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp", "root"] {
         fs::create_dir_all(root.join(directory)).expect("make a directory");

@@ -14,7 +14,7 @@ use stapes_core::{
     spec::GuestSpec,
 };
 
-use crate::host::{Host, Kind};
+use crate::host::{Host, Kind, has_criu};
 
 struct Real {
     host: Host,
@@ -37,7 +37,7 @@ impl Ground for Real {
     }
 
     fn not_live(&self) -> Option<&str> {
-        Some("it cannot yet")
+        (!has_criu()).then_some("there is no CRIU")
     }
 
     async fn guest(&mut self) -> (GuestSpec, RootLayers) {

@@ -23,7 +23,7 @@ use crate::{
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 /// How deep and how wide a tree of groups a guest may leave behind.
-const DEPTH_MAX: usize = 64;
+pub(super) const DEPTH_MAX: usize = 64;
 
 /// Major and, unless it is any, minor of a character device.
 pub(super) type Device = (i32, Option<i32>);
@@ -71,7 +71,7 @@ impl<'a> Group<'a> {
     }
 
     /// The part of it that the guest owns.
-    fn guest(&self) -> PathBuf {
+    pub(super) fn guest(&self) -> PathBuf {
         self.unified().join("guest")
     }
 
@@ -124,6 +124,16 @@ impl<'a> Group<'a> {
             }
             answer => answer,
         }
+    }
+
+    /// The directory for who makes the guest, beside the guest's own: it ends with the guest.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn helper_leaf(&self) -> io::Result<OwnedFd> {
+        let leaf = self.unified().join("helper");
+        make(&leaf)?;
+        open_directory(&leaf)
     }
 
     /// The `tasks` files of the v1 hierarchies, for [`enter`].

@@ -14,7 +14,7 @@ use std::{
 use nix::libc;
 use rustix::mount::MountAttrFlags;
 
-use super::{FromChild, ToChild, console, covers, disks, files};
+use super::{FromChild, ToChild, console, covers, disks, files, systemd};
 use crate::{
     cgroup,
     fault::{Doing as _, Fault, Result},
@@ -69,7 +69,11 @@ fn become_init(
     mount::attach_over_root(root.as_fd()).doing("attach the root")?;
     // Before anything of its own lies over the root.
     let problems = files::write(root.as_fd(), &spec.files);
+    let is_systemd = systemd::is_init(root.as_fd(), spec);
     own.attach(root.as_fd(), devices.as_fd())?;
+    if is_systemd {
+        systemd::prepare(own.run.as_fd()).doing("prepare systemd's /run")?;
+    }
     let console = console::make(own.terminals.as_fd(), root.as_fd())?;
     if spec.ids.is_none() && !spec.nesting {
         covers::cover(root.as_fd())?;
@@ -147,20 +151,12 @@ impl OwnMounts {
     /// namespace no more of them than it sees already.
     fn make(privileged: bool) -> Result<Self> {
         let no_suid_dev = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let no_suid_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let read_only =
             if privileged { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-        let devpts = [
-            Parameter::Flag(c"newinstance"),
-            Parameter::Value(c"ptmxmode", c"0666"),
-            Parameter::Value(c"mode", c"0620"),
-            Parameter::Value(c"gid", c"5"),
-            Parameter::Value(c"max", c"1024"),
-        ];
         Ok(Self {
             processes: mount::make(c"proc", &[], NO_SUID_DEV_EXEC)?,
             system: mount::make(c"sysfs", &[], NO_SUID_DEV_EXEC | read_only)?,
-            terminals: mount::make(c"devpts", &devpts, no_suid_exec)?,
+            terminals: make_terminals()?,
             // Not every kernel has message queues.
             queues: mount::make(c"mqueue", &[], NO_SUID_DEV_EXEC).ok(),
             shared_memory: mount::make(
@@ -187,6 +183,19 @@ impl OwnMounts {
     }
 }
 
+/// A new devpts.
+pub(crate) fn make_terminals() -> Result<OwnedFd> {
+    let parameters = [
+        Parameter::Flag(c"newinstance"),
+        Parameter::Value(c"ptmxmode", c"0666"),
+        Parameter::Value(c"mode", c"0620"),
+        Parameter::Value(c"gid", c"5"),
+        Parameter::Value(c"max", c"1024"),
+    ];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    mount::make(c"devpts", &parameters, attributes)
+}
+
 /// Attaches at a place that no link leads to; an image without the directory gets it.
 fn attach(
     mount: BorrowedFd<'_>,
@@ -209,7 +218,7 @@ fn attach(
     mount::attach(mount, target.as_fd()).doing_with(words)
 }
 
-pub(super) fn propagate(place: &std::ffi::CStr, kind: libc::c_ulong) -> io::Result<()> {
+pub(crate) fn propagate(place: &std::ffi::CStr, kind: libc::c_ulong) -> io::Result<()> {
     let none = std::ptr::null();
     // SAFETY: the path is a C string; the kernel reads nothing else for a change of propagation.
     sys::answer(libc::c_long::from(unsafe {

@@ -27,7 +27,7 @@ pub(super) fn open(disks: &[Disk], ids: Option<BorrowedFd<'_>>) -> Result<Vec<Ow
     disks.iter().map(|disk| open_one(disk, ids)).collect()
 }
 
-fn open_one(disk: &Disk, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn open_one(disk: &Disk, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let words = || format!("mount disk {} from {}", disk.name, disk.source.display());
     // Not recursive: what else is mounted below the source need not be able to map ids.
     let mount = mount::clone_of(&disk.source, false).doing_with(words)?;

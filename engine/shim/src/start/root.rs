@@ -24,7 +24,7 @@ use crate::{
     sys::{self, mount},
 };
 
-pub(super) fn make(spec: &Spec, namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn make(spec: &Spec, namespace: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let ids = spec.ids;
     match &spec.root {
         Root::Plain { root } => layer(root, allowed(ids), namespace),

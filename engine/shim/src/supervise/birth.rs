@@ -7,14 +7,15 @@ use std::{
 
 use nix::libc;
 
-use super::hello;
+use super::{Begun, hello};
 use crate::{
     fault::{Doing as _, Fault, Result},
+    live,
     protocol::Hello,
     record,
-    spec::Spec,
+    spec::{Restore, Spec},
     start::{self, Started},
-    sys::{self, process, terminal::Terminal},
+    sys::{self, process, terminal},
 };
 
 /// Takes the descriptors that it was born with, and leaves its parent's ways.
@@ -56,12 +57,29 @@ fn take(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The log is a file of a few lines, if any: what there was nobody to tell.
-pub(super) fn log(text: &str) {
+pub(crate) fn log(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// A guest that begins.
+pub(super) fn start(spec: &Spec) -> Result<Begun> {
+    let (guest, console) = start::start(spec)?;
+    let hello = hello(spec, guest.pid, false).doing("look at init")?;
+    let hello = Hello { problems: guest.problems.clone(), ..hello };
+    Ok(Begun { guest, console, shown: Vec::new(), hello, hold: None })
+}
+
+/// A guest that goes on here, held.
+pub(super) fn restore(spec: &Spec, from: &Restore, directory: &OwnedFd) -> Result<Begun> {
+    let restored = live::restore(spec, from, directory)?;
+    let live::Restored { guest, console, shown, started_at_us, hold } = restored;
+    let hello = hello(spec, guest.pid, false).doing("look at init")?;
+    let hello = Hello { started_at_us, held: hold.held(), ..hello };
+    Ok(Begun { guest, console, shown, hello, hold: Some(hold) })
+}
+
 /// Takes over the guest that the record `state` names: its init runs, its shim is gone.
-pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<(Started, Terminal, Hello)> {
+pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<Begun> {
     let words = "take the guest over";
     let state: Hello = record::read(directory, record::STATE)
         .doing(words)?
@@ -79,8 +97,15 @@ pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<(Started, Termi
     let leaf = group.exec_leaf().doing(words)?;
     let privileged = spec.ids.is_none();
     let (console, devpts) = start::replace_console(pidfd.as_fd(), leaf.as_fd(), privileged)?;
-    let guest = Started { pid: state.pid, pidfd, devpts, doors, problems: Vec::new() };
+    let name = terminal::name(&console).doing(words)?;
+    let own_clocks = process::has_own_clocks(state.pid).doing(words)?;
+    let problems = Vec::new();
+    let guest =
+        Started { pid: state.pid, pidfd, devpts, console: name, own_clocks, doors, problems };
     let started_at_us = state.started_at_us;
-    let hello = Hello { started_at_us, ..hello(spec, state.pid, true).doing(words)? };
-    Ok((guest, console, hello))
+    let hold = live::Hold::find(directory, spec)?;
+    let held = hold.as_ref().and_then(live::Hold::held);
+    let hello = hello(spec, state.pid, true).doing(words)?;
+    let hello = Hello { started_at_us, held, ..hello };
+    Ok(Begun { guest, console, shown: Vec::new(), hello, hold })
 }

@@ -10,6 +10,8 @@ use std::{
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
+use super::moving::Awaited;
+
 use crate::{
     exec::Program,
     protocol::{Exit, Reply, Request},
@@ -25,12 +27,13 @@ pub(super) struct Conversation {
     socket: Option<OwnedFd>,
     program: Option<Program>,
     watching: bool,
+    awaited: Awaited,
 }
 
 impl Conversation {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
         fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK)?;
-        Ok(Self { socket: Some(socket), program: None, watching: false })
+        Ok(Self { socket: Some(socket), program: None, watching: false, awaited: Awaited::Nothing })
     }
 
     pub(super) fn watching(mut self) -> Self {
@@ -40,6 +43,16 @@ impl Conversation {
 
     pub(super) fn watch(&mut self) {
         self.watching = true;
+    }
+
+    /// It is answered later.
+    pub(super) fn await_word(&mut self, awaited: Awaited) {
+        self.awaited = awaited;
+    }
+
+    /// Whether this is what it waits for; then it waits no more.
+    pub(super) fn hears(&mut self, awaited: Awaited) -> bool {
+        self.awaited == awaited && std::mem::take(&mut self.awaited) == awaited
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {

@@ -157,6 +157,14 @@ pub fn close_on_exec_from(first: RawFd) {
     };
 }
 
+/// Lets a descriptor stay open across the next execve.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_on_exec(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?)
+}
+
 /// Makes `from` be descriptor `number` too, open across execve.
 ///
 /// # Errors

@@ -19,14 +19,21 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const NLMSG_ERROR: u16 = 2;
 
+const RTM_SETLINK: u16 = 19;
+
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
+
+const IFLA_BRPORT_STATE: u16 = 1;
+const NLA_F_NESTED: u16 = 1 << 15;
+const AF_BRIDGE: u8 = 7;
 
 const IFF_UP: u32 = 1;
 const HEADER_BYTES: usize = 16;
@@ -37,13 +44,26 @@ struct Message(Vec<u8>);
 impl Message {
     /// Begins with the headers: netlink's, and ifinfomsg.
     fn new(kind: u16, flags: u16, index: u32, up: bool) -> Self {
+        let mut message = Self::begun(kind, flags);
+        message.interface(index, up);
+        message
+    }
+
+    /// Of the port that an interface is in its bridge.
+    fn of_port(kind: u16, index: u32) -> Self {
+        let mut message = Self::begun(kind, 0);
+        message.interface_of(AF_BRIDGE, index, false);
+        // Neither its flags nor which of them to change: it stays up.
+        message
+    }
+
+    fn begun(kind: u16, flags: u16) -> Self {
         let mut message = Self(Vec::with_capacity(256));
         message.put(&0_u32.to_ne_bytes());
         message.put(&kind.to_ne_bytes());
         message.put(&(flags | NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
         message.put(&1_u32.to_ne_bytes());
         message.put(&0_u32.to_ne_bytes());
-        message.interface(index, up);
         message
     }
 
@@ -52,8 +72,12 @@ impl Message {
     }
 
     fn interface(&mut self, index: u32, up: bool) {
+        self.interface_of(0, index, up);
+    }
+
+    fn interface_of(&mut self, family: u8, index: u32, up: bool) {
         let flags = if up { IFF_UP } else { 0 };
-        self.put(&[0; 4]);
+        self.put(&[family, 0, 0, 0]);
         self.put(&index.to_ne_bytes());
         self.put(&flags.to_ne_bytes());
         self.put(&flags.to_ne_bytes());
@@ -143,6 +167,48 @@ impl Netlink {
         message.end(peer);
         message.end(data);
         message.end(link);
+        self.ask(message)
+    }
+
+    /// Makes a pair of interfaces here, the first up, the second for somebody to take away.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_loose_pair(&mut self, first: &str, second: &str) -> io::Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, true);
+        message.attribute(IFLA_IFNAME, &name(first)?);
+        let link = message.begin(IFLA_LINKINFO);
+        message.attribute(IFLA_INFO_KIND, b"veth\0");
+        let data = message.begin(IFLA_INFO_DATA);
+        let peer = message.begin(VETH_INFO_PEER);
+        message.interface(0, false);
+        message.attribute(IFLA_IFNAME, &name(second)?);
+        message.end(peer);
+        message.end(data);
+        message.end(link);
+        self.ask(message)
+    }
+
+    /// Puts an interface into a bridge, or takes it out of the one that it is in.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_master(&mut self, interface: &str, bridge: Option<&str>) -> io::Result<()> {
+        let bridge = bridge.map_or(Ok(0), index_of)?;
+        let mut message = Message::new(RTM_NEWLINK, 0, index_of(interface)?, true);
+        message.attribute(IFLA_MASTER, &bridge.to_ne_bytes());
+        self.ask(message)
+    }
+
+    /// Sets what an interface lets through to and from its bridge, as spanning trees count.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_port_state(&mut self, interface: &str, state: u8) -> io::Result<()> {
+        let mut message = Message::of_port(RTM_SETLINK, index_of(interface)?);
+        let port = message.begin(IFLA_PROTINFO | NLA_F_NESTED);
+        message.attribute(IFLA_BRPORT_STATE, &[state]);
+        message.end(port);
         self.ask(message)
     }
 

@@ -51,15 +51,19 @@ pub enum Forked {
 /// # Errors
 /// The kernel's.
 pub fn fork(namespaces: i32, cgroup: BorrowedFd<'_>) -> io::Result<Forked> {
+    clone(namespaces, CLONE_INTO_CGROUP, u64::from(cgroup.as_raw_fd().unsigned_abs()))
+}
+
+fn clone(namespaces: i32, flags: u64, cgroup: u64) -> io::Result<Forked> {
     let mut pidfd: libc::c_int = -1;
     let mut arguments = CloneArgs {
         flags: u64::from(namespaces.unsigned_abs())
             | u64::from(libc::CLONE_PIDFD.unsigned_abs())
             | CLONE_CLEAR_SIGHAND
-            | CLONE_INTO_CGROUP,
+            | flags,
         pidfd: (&raw mut pidfd) as u64,
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        cgroup: u64::from(cgroup.as_raw_fd().unsigned_abs()),
+        cgroup,
         ..CloneArgs::default()
     };
     // SAFETY: without CLONE_VM this is fork(2): the child has a copy of all memory. The process
@@ -75,7 +79,15 @@ pub fn fork(namespaces: i32, cgroup: BorrowedFd<'_>) -> io::Result<Forked> {
     Ok(Forked::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
-/// Enters the namespaces of the pidfd's process.
+/// Forks, the child born in new `namespaces` and where this process is in every cgroup.
+///
+/// # Errors
+/// The kernel's.
+pub fn fork_here(namespaces: i32) -> io::Result<Forked> {
+    clone(namespaces, 0, 0)
+}
+
+/// Enters the namespaces of the pidfd's process, or the one that the descriptor is of.
 ///
 /// # Errors
 /// The kernel's.
@@ -123,6 +135,19 @@ fn namespace(
     // Kernels before 6.11 do not know the question. The process is our child and not reaped, so
     // its pid is its own.
     answer.or_else(|_| Ok(std::fs::File::open(format!("/proc/{pid}/ns/{name}"))?.into()))
+}
+
+/// Whether it counts time since its boot otherwise than this process.
+///
+/// # Errors
+/// The kernel's.
+pub fn has_own_clocks(pid: i32) -> io::Result<bool> {
+    let ours = std::fs::read_link("/proc/self/ns/time");
+    match ours {
+        // A kernel without such namespaces.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        ours => Ok(ours? != std::fs::read_link(format!("/proc/{pid}/ns/time"))?),
+    }
 }
 
 /// When the process began, in clock ticks after boot.

@@ -39,6 +39,15 @@ pub fn open(devpts: BorrowedFd<'_>) -> io::Result<Terminal> {
     Ok(Terminal { master, slave })
 }
 
+/// As CRIU names a terminal one side of which is not the guest's: by its number and its devpts.
+///
+/// # Errors
+/// The kernel's.
+pub fn name(terminal: &Terminal) -> io::Result<String> {
+    let state = rustix::fs::fstat(&terminal.slave)?;
+    Ok(format!("tty[{:x}:{:x}]", state.st_rdev, state.st_dev))
+}
+
 /// Gives the slave to `owner` (as this process counts ids) and the group tty.
 ///
 /// # Errors

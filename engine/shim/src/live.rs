@@ -1,0 +1,46 @@
+//! Moving a guest while it runs: the shim's half, over CRIU.
+//!
+//! ```text
+//!  checkpoint                                  restore (another shim, another host)
+//!  interfaces' ports closed                    cgroups, root, /dev, console, pairs of interfaces
+//!  criu dump ──► hook "post-dump" waits        criu restore ──► hook "post-restore" waits
+//!               │ held                                           │ held
+//!     resume ───┤ hook fails: criu lets it go     activate ──────┤ interfaces into their bridges
+//!     kill ─────┘ group and criu are killed       kill ──────────┘ hook succeeds: it runs
+//! ```
+//!
+//! **Held** means: every process stands still in ptrace's or CRIU's own hands, and no packet
+//! passes. Who holds is a process of CRIU that waits for its hook, and the hook ([`hook`]) waits
+//! for a word in a pipe with a name ([`rendezvous`]): neither the daemon nor this shim need live
+//! meanwhile, and no clock ends it.
+//!
+//! **Why the target is held before anything of it runs.** CRIU calls "post-restore" when memory,
+//! files and sockets are there and no process has run yet. Held there, the guest exists once
+//! however the move ends, and its first packets leave after its interfaces are in their bridges:
+//! an ARP request that got lost would cost a second.
+//!
+//! **What CRIU does not know** is given to it from outside: the root (a mount of ours), `/dev` and
+//! the disks (mounts that only the host may make), the console (a terminal whose other end is
+//! the shim's), and the interfaces (whose other ends are in the host's bridges). [`kept`] says
+//! what of these goes along, in one more file beside CRIU's.
+
+/// The first argument of the process with which a host's CRIU is tried.
+pub const SUBJECT: &str = "--criu-subject";
+
+mod announce;
+mod criu;
+mod dump;
+mod held;
+pub mod hook;
+pub mod kept;
+mod ports;
+pub(crate) mod rendezvous;
+mod restore;
+mod stage;
+mod subject;
+
+pub(crate) use dump::begin as checkpoint;
+pub(crate) use dump::{keep, objection};
+pub(crate) use held::{Hold, Step};
+pub(crate) use restore::{Restored, restore};
+pub(crate) use subject::main as be_subject;
