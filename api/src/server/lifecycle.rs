@@ -149,6 +149,7 @@ fn instance_event(subject: &Subject, event: &instance::Event) -> Option<Happened
         }
         It::Moved { .. } => "instance-migrated",
         It::MoveAssessed { .. }
+        | It::MoveDegraded { .. }
         | It::RoundReceived { .. }
         | It::Checkpointed { .. }
         | It::MoveAborted { .. }

@@ -1,6 +1,8 @@
 //! Reports into facts: a node's answer is a command like any other, under an id that follows from
 //! its task, so that repeating it changes nothing.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use stapes_core::{
     command::Command,
@@ -74,17 +76,27 @@ impl NodeReports {
             .await
     }
 
-    /// Every instance that the log has on this node is compared with what the node found.
+    async fn observe_overheld(&self, held: Running) -> Result<(), ReportError> {
+        // What was too early to act on is told again, so the id must be new as well.
+        let (instance, look) = (held.instance.to_string(), uuid::Uuid::now_v7().to_string());
+        let command = Command::ObserveOverheld { node: self.node, held };
+        self.decide(command, &["overheld", &instance, &look], Causes::default()).await
+    }
+
+    /// Every instance that the log has on this node is compared with what the node found, and every
+    /// guest that runs here with where the log has it.
     async fn observe_adopted(
         &self,
         running: &[Running],
         exited: &[Exited],
     ) -> Result<(), ReportError> {
-        let known: Vec<InstanceId> = {
+        let mut known: BTreeSet<InstanceId> = {
             let world = self.control.world();
             let here = world.instances.values().filter(|instance| instance.node == self.node);
             here.map(|instance| instance.id).collect()
         };
+        known.extend(running.iter().map(|running| running.instance));
+        let node = self.node;
         // Each start of the daemon looks anew, so the id must be new as well.
         let look = uuid::Uuid::now_v7().to_string();
         for instance in known {
@@ -93,7 +105,8 @@ impl NodeReports {
                 .iter()
                 .filter(|exited| exited.instance == instance)
                 .max_by_key(|exited| exited.at);
-            let command = Command::ObserveAdopted { instance, running, exited: exited.copied() };
+            let exited = exited.copied();
+            let command = Command::ObserveAdopted { node, instance, running, exited };
             self.decide(command, &["adopted", &look, &instance.to_string()], Causes::default())
                 .await?;
         }
@@ -133,6 +146,7 @@ impl Reports for NodeReports {
             Observation::Adopted { running, exited } => {
                 self.observe_adopted(&running, &exited).await
             }
+            Observation::Overheld(held) => self.observe_overheld(held).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     config::Config,
     decision::{Context, Decision},
-    ids::{InstanceId, OperationId, Revision},
+    ids::{InstanceId, NodeId, OperationId, Revision},
     image, instance,
     instance::Target,
     network, node, pool,
@@ -83,6 +83,21 @@ pub enum Command {
     RestoreSnapshot {
         target: Target,
         name: String,
+    },
+
+    /// To a node, to one of a `@group`, or anywhere else.
+    MoveInstance {
+        target: Target,
+        to: Option<String>,
+        live: instance::LivePolicy,
+    },
+    /// Brings the copy on the node that `replication.target` names up to date.
+    ReplicateInstance {
+        instance: InstanceId,
+    },
+    /// Its node is fenced: it goes on as its copy.
+    TakeOverInstance {
+        instance: InstanceId,
     },
 
     BeginExec {
@@ -236,9 +251,15 @@ pub enum Command {
     ObserveExit(Exited),
     /// What a node's daemon found of one instance when it started.
     ObserveAdopted {
+        node: NodeId,
         instance: InstanceId,
         running: Option<Running>,
         exited: Option<Exited>,
+    },
+    /// A node holds a guest that was to move, and nothing comes for it.
+    ObserveOverheld {
+        node: NodeId,
+        held: Running,
     },
 }
 
@@ -307,6 +328,11 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         Command::RestoreSnapshot { target, name } => {
             instance::restore(world, context, target, name)
         }
+        Command::MoveInstance { target, to, live } => {
+            instance::move_to(world, context, target, to.as_deref(), *live)
+        }
+        Command::ReplicateInstance { instance } => instance::replicate(world, context, *instance),
+        Command::TakeOverInstance { instance } => instance::take_over(world, context, *instance),
 
         Command::BeginExec { target, command } => {
             session::begin_exec(world, context, target, command)
@@ -394,8 +420,12 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         Command::StartNode(start) => node::start(world, context, start),
         Command::Report(report) => decide_report(world, context, report),
         Command::ObserveExit(exited) => instance::observe_exit(world, context, exited),
-        Command::ObserveAdopted { instance, running, exited } => {
-            instance::observe_adopted(world, context, *instance, running.as_ref(), exited.as_ref())
+        Command::ObserveAdopted { node, instance, running, exited } => {
+            let (there, running, exited) = ((*node, *instance), running.as_ref(), exited.as_ref());
+            instance::observe_adopted(world, context, there, running, exited)
+        }
+        Command::ObserveOverheld { node, held } => {
+            instance::observe_overheld(world, context, *node, held)
         }
     }
 }

@@ -7,7 +7,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Fingerprint, OperationId, ProjectId};
+use crate::{
+    ids::{Fingerprint, OperationId, ProjectId},
+    port::guest::Mobility,
+};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,6 +26,9 @@ pub enum Verb {
     RenameInstance,
     RebuildInstance,
     DeleteInstance,
+    MoveInstance,
+    ReplicateInstance,
+    TakeOverInstance,
     CreateSnapshot,
     DeleteSnapshot,
     RenameSnapshot,
@@ -56,6 +62,9 @@ impl Verb {
             Self::RenameInstance => "Renaming instance",
             Self::RebuildInstance => "Rebuilding instance",
             Self::DeleteInstance => "Deleting instance",
+            Self::MoveInstance => "Migrating instance",
+            Self::ReplicateInstance => "Replicating instance",
+            Self::TakeOverInstance => "Taking over instance",
             Self::CreateSnapshot => "Snapshotting instance",
             Self::DeleteSnapshot => "Deleting snapshot",
             Self::RenameSnapshot => "Renaming snapshot",
@@ -90,6 +99,9 @@ impl Verb {
             Self::UpdateInstance | Self::UpdateNetwork | Self::UpdateSnapshot => "update",
             Self::RenameInstance | Self::RenameSnapshot => "rename",
             Self::RebuildInstance => "rebuild",
+            Self::MoveInstance => "move",
+            Self::ReplicateInstance => "replicate",
+            Self::TakeOverInstance => "take-over",
             Self::DeleteInstance
             | Self::DeleteImage
             | Self::DeletePool
@@ -145,6 +157,12 @@ pub enum Gain {
     Image {
         fingerprint: Fingerprint,
         size_bytes: u64,
+    },
+    /// How an instance moved, for how long nobody could reach it, and how much came over.
+    Moved {
+        mode: Mobility,
+        downtime_ms: u64,
+        bytes: u64,
     },
 }
 

@@ -129,18 +129,17 @@ pub enum Work {
     /// Connect the guest that was restored, and announce where it is now.
     Activate,
     /// The guest that was to move stays: let it run on if it is held.
-    Resume {
-        pool: PoolId,
-        rounds: Vec<SnapshotId>,
-    },
-    /// Delete snapshots that were only made to be sent.
+    Resume,
+    /// Delete snapshots that were only made to be sent; fine when they are not there.
     DropRounds {
         pool: PoolId,
+        volume: VolumeId,
         rounds: Vec<SnapshotId>,
     },
 }
 
 /// What a node fetches of a root volume, and from whom. Repeating it fetches what is missing.
+/// Snapshots of the volume that are not named here are of an older attempt: they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     pub from: PeerAddress,
@@ -238,4 +237,6 @@ pub enum Observation {
     Exited(Exited),
     /// After the node's daemon started: what runs, and what ended while nobody looked.
     Adopted { running: Vec<Running>, exited: Vec<Exited> },
+    /// A guest that is held to move, for which nothing came for too long.
+    Overheld(Running),
 }

@@ -13,19 +13,25 @@ use crate::{
     command::{Command, decide},
     config::{Config, Devices},
     decision::{Context, Decision},
-    ids::{CommitId, Epoch, Fingerprint, NodeId, OperationId, Sequence, StreamId, StreamKind},
+    event::Event,
+    ids::{
+        CommitId, Epoch, Fingerprint, InstanceId, NodeId, OperationId, Sequence, StreamId,
+        StreamKind,
+    },
     image::Import,
     instance::{Create, Instance, Source, Target},
     network,
     node::Start,
+    operation::{self, Gain},
     port::{
-        guest::{ExitCause, Exited, Running},
+        guest::{ExitCause, Exited, Mobility, Preflight, Running},
         image::{ImageFacts, ImageKind},
         log::Stored,
     },
     profile::Wanted,
     record::{Actor, Body, Record, Recorded},
     rejection::Rejection,
+    spec::GuestSpec,
     task::{Failure, FailureKind, Outcome, Report, Task, Work},
     world::World,
 };
@@ -39,10 +45,16 @@ pub(crate) enum Given {
     Done,
     /// The node fails in what is ordered first.
     Failed(&'static str),
+    /// What is ordered first is answered so, or well.
+    Answered(Option<Outcome>),
+    /// Something that no command here brings about.
+    Happened(StreamId, Event),
+    /// A second and a third node, where all three can be reached.
+    Members,
     /// The guest ends by itself, after so many seconds.
     Ended(&'static str, ExitCause, i64),
 }
-pub(crate) use Given::{Asked, Done, Ended, Failed};
+pub(crate) use Given::{Answered, Asked, Done, Ended, Failed, Happened, Members};
 
 /// A world that is decided about.
 #[derive(Debug, Default)]
@@ -51,6 +63,7 @@ pub(crate) struct House {
     tasks: Vec<Task>,
     sequence: u64,
     commits: u128,
+    gained: Option<Gain>,
 }
 
 /// A furnished house, then what is given; the command is decided as `then` says.
@@ -97,6 +110,26 @@ impl House {
                 let failure = Failure { kind: FailureKind::Failed, message };
                 self.report(&task, Outcome::Failed(failure));
             }
+            Answered(outcome) => {
+                let task = self.tasks.remove(0);
+                let outcome = outcome.clone().unwrap_or_else(|| self.performed(&task));
+                self.report(&task, outcome);
+            }
+            Happened(stream, event) => {
+                let context = self.context();
+                self.commits += 1;
+                let body = Body::Events(vec![event.clone()]);
+                self.append(&context, context.operation, *stream, body);
+            }
+            Members => {
+                for name in ["test", "two", "three"] {
+                    self.take(&Asked(Command::StartNode(Box::new(node(name)))));
+                    let (address, fingerprint) = (format!("{name}:8443"), String::new());
+                    let joined = crate::node::Event::Joined { address, fingerprint };
+                    self.take(&Happened(node_stream(name), joined.into()));
+                }
+                self.take(&Done);
+            }
             Ended(name, cause, after_seconds) => {
                 let exited = self.exited(name, *cause, *after_seconds);
                 self.take(&Asked(Command::ObserveExit(exited)));
@@ -105,28 +138,39 @@ impl House {
     }
 
     fn report(&mut self, task: &Task, outcome: Outcome) {
-        let Task { id, node, operation, subject, incarnation, .. } = task.clone();
-        let report = Report { task: id, node, operation, subject, incarnation, outcome };
-        self.take(&Asked(Command::Report(Box::new(report))));
+        self.take(&Asked(Command::Report(Box::new(reported(task, outcome)))));
     }
 
     /// What the node says of a task that went well.
-    #[allow(clippy::wildcard_enum_match_arm, reason = "two kinds of work have more to say")]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "some kinds of work have more to say")]
     fn performed(&self, task: &Task) -> Outcome {
         match &task.work {
-            Work::Start { spec, .. } => Outcome::Started(Running {
-                instance: spec.instance,
-                incarnation: spec.incarnation,
-                pid: 42,
-                started_at: self.now(),
-                frozen: false,
-                held: None,
-            }),
+            Work::Start { spec, .. } => Outcome::Started(self.started(spec)),
             Work::Stop { force, .. } => {
                 let cause = if *force { ExitCause::Forced } else { ExitCause::GuestShutdown };
                 Outcome::Stopped { cause, at: self.now() }
             }
+            Work::Assess => {
+                Outcome::Assessed(Preflight { verdict: Mobility::Live, reasons: Vec::new() })
+            }
+            Work::Receive(_) => Outcome::Received { bytes: 4096 },
+            Work::Checkpoint => Outcome::Checkpointed { at: self.now(), bytes: 1 << 20 },
+            Work::Restore { spec, .. } => {
+                Outcome::Restored { running: self.started(spec), bytes: 1 << 20 }
+            }
             _ => Outcome::Done,
+        }
+    }
+
+    fn started(&self, spec: &GuestSpec) -> Running {
+        let GuestSpec { instance, incarnation, .. } = *spec;
+        Running {
+            instance,
+            incarnation,
+            pid: 42,
+            started_at: self.now(),
+            frozen: false,
+            held: None,
         }
     }
 
@@ -149,6 +193,57 @@ impl House {
             Ok(decision) => told(&decision),
             Err(rejection) => rejection.to_string(),
         }
+    }
+
+    /// What is decided when the first node answers, or fails, what is ordered first.
+    #[track_caller]
+    pub(crate) fn told_of(&mut self, given: &Given) -> String {
+        let task = self.tasks.remove(0);
+        let outcome = match given {
+            Answered(Some(outcome)) => outcome.clone(),
+            Answered(None) => self.performed(&task),
+            Failed(message) => {
+                let message = (*message).to_owned();
+                Outcome::Failed(Failure { kind: FailureKind::Failed, message })
+            }
+            other => panic!("{other:?} is no answer"),
+        };
+        self.decide(&Command::Report(Box::new(reported(&task, outcome))))
+    }
+
+    /// What is decided about moves when a node is lost.
+    pub(crate) fn told_of_loss(&self, name: &str) -> String {
+        let context = self.context();
+        let mut decision = Decision::for_context(&context);
+        let lost = node(name).node;
+        crate::instance::node_lost(&self.world, &context, &mut decision, lost)
+            .expect("what was can be again");
+        told(&decision)
+    }
+
+    /// The first instance of a house is always the same.
+    pub(crate) fn named(name: &str) -> InstanceId {
+        let given = [vec![Members], stopped(name, &[]).to_vec()].concat();
+        Self::after(&given).instance(name).id
+    }
+
+    /// As its node sees it.
+    pub(crate) fn guest(&self, name: &str) -> Running {
+        let instance = self.instance(name);
+        let (id, incarnation) = (instance.id, instance.guest);
+        Running {
+            instance: id,
+            incarnation,
+            pid: 42,
+            started_at: self.now(),
+            frozen: false,
+            held: None,
+        }
+    }
+
+    /// What the newest operation that ended well gave.
+    pub(crate) fn gained(&self) -> Option<Gain> {
+        self.gained.clone()
     }
 
     pub(crate) fn refusal(&self, command: &Command) -> Rejection {
@@ -191,6 +286,11 @@ impl House {
     }
 
     fn append(&mut self, context: &Context, operation: OperationId, stream: StreamId, body: Body) {
+        if let Body::Events(events) = &body
+            && let Some(Event::Operation(operation::Event::Succeeded { gain })) = events.last()
+        {
+            self.gained = Some(gain.clone());
+        }
         let tail = self.world.tail(stream);
         self.sequence += 1;
         let record = Record {
@@ -217,11 +317,15 @@ impl House {
     }
 }
 
+fn reported(task: &Task, outcome: Outcome) -> Report {
+    let Task { id, node, operation, subject, incarnation, .. } = task.clone();
+    Report { task: id, node, operation, subject, incarnation, outcome }
+}
+
 fn told(decision: &Decision) -> String {
     let events = decision.events.iter().filter(|(stream, _)| stream.kind != StreamKind::Name);
-    let events: Vec<String> =
-        events.flat_map(|(_, events)| events).map(crate::event::Event::type_name).collect();
-    let works: Vec<String> = decision.tasks.iter().map(|task| word(&task.work)).collect();
+    let events: Vec<String> = events.flat_map(|(_, events)| events).map(Event::type_name).collect();
+    let works: Vec<String> = decision.tasks.iter().map(word).collect();
     match (events.is_empty(), works.is_empty()) {
         (true, true) if decision.answer.pending => "joins".to_owned(),
         (true, true) => "nothing".to_owned(),
@@ -230,12 +334,30 @@ fn told(decision: &Decision) -> String {
     }
 }
 
-/// `Stop { force: true, .. }` is `stop!`.
-fn word(work: &Work) -> String {
-    let debug = format!("{work:?}");
+/// `Stop { force: true, .. }` on the node `two` is `Stop!@two`; the first node is not named.
+fn word(task: &Task) -> String {
+    let debug = format!("{:?}", task.work);
     let name = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-    let forced = matches!(work, Work::Stop { force: true, .. });
-    format!("{}{}", name, if forced { "!" } else { "" })
+    let forced = matches!(task.work, Work::Stop { force: true, .. });
+    let elsewhere = ["two", "three"].into_iter().find(|name| task.node == node(name).node);
+    let place = elsewhere.map_or(String::new(), |name| format!("@{name}"));
+    format!("{name}{}{place}", if forced { "!" } else { "" })
+}
+
+pub(crate) fn node(name: &str) -> Start {
+    Start {
+        node: NodeId::derive(&[name]),
+        name: name.to_owned(),
+        architecture: "x86_64".to_owned(),
+        cpus: 2,
+        memory_bytes: 8 << 30,
+        boot: Uuid::nil(),
+        version: "0".to_owned(),
+    }
+}
+
+pub(crate) fn node_stream(name: &str) -> StreamId {
+    crate::node::Node::stream(node(name).node)
 }
 
 pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {
@@ -314,15 +436,6 @@ pub(crate) const ETH0: (&str, &[(&str, &str)]) =
 
 fn furniture() -> [Command; 6] {
     let text = str::to_owned;
-    let node = Start {
-        node: NodeId::derive(&["test"]),
-        name: text("test"),
-        architecture: text("x86_64"),
-        cpus: 2,
-        memory_bytes: 8 << 30,
-        boot: Uuid::nil(),
-        version: text("0"),
-    };
     let facts = ImageFacts {
         fingerprint: Fingerprint::new("ab".repeat(32)).expect("64 digits"),
         size_bytes: 1,
@@ -355,7 +468,7 @@ fn furniture() -> [Command; 6] {
             description: String::new(),
             config: Config::new(),
         },
-        Command::StartNode(Box::new(node)),
+        Command::StartNode(Box::new(node("test"))),
         Command::CreatePool {
             name: text("default"),
             driver: text("btrfs"),

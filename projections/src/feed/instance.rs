@@ -80,6 +80,7 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
         }
         Event::Deleted => Said::plain("deleted"),
         Event::MoveAssessed { .. }
+        | Event::MoveDegraded { .. }
         | Event::RoundReceived { .. }
         | Event::Checkpointed { .. }
         | Event::Moved { .. }
@@ -92,11 +93,15 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
     }
 }
 
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
 /// What the events of a move say.
 fn travelled(event: &Event, world: &World) -> Said {
     let node =
         |id: &NodeId| world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
-    let mib = |bytes: &u64| format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20));
+    let mib = |bytes: &u64| mib(*bytes);
     match event {
         Event::MoveAssessed { mode, reasons, .. } => {
             let why = if reasons.is_empty() {
@@ -106,16 +111,24 @@ fn travelled(event: &Event, world: &World) -> Said {
             };
             Said::plain(format!("can move: {}{why}", mobility(*mode)))
         }
+        Event::MoveDegraded { mode, reason, .. } => {
+            Said::plain(format!("moves {} instead: {reason}", mobility(*mode)))
+        }
         Event::RoundReceived { bytes, .. } => {
             Said::plain(format!("a round came over: {}", mib(bytes)))
         }
         Event::Checkpointed { bytes, .. } => {
             Said::plain(format!("frozen and written down: {}", mib(bytes)))
         }
-        Event::Moved { from, to, epoch, .. } => Said {
-            changes: vec![Change::new("node", Some(node(from)), Some(node(to)))],
-            ..Said::plain(format!("moved from {} to {} (epoch {epoch})", node(from), node(to)))
-        },
+        Event::Moved { from, to, epoch, as_of, .. } => {
+            let lost = as_of.map_or_else(String::new, |at| {
+                format!("; it is what it was at {}, later writes are lost", at.to_rfc3339())
+            });
+            let summary =
+                format!("moved from {} to {} (epoch {epoch}){lost}", node(from), node(to));
+            let changes = vec![Change::new("node", Some(node(from)), Some(node(to)))];
+            Said { changes, ..Said::plain(summary) }
+        }
         Event::MoveAborted { error, .. } => Said::plain(format!("move aborted: {error}")),
         Event::Activated { .. } => Said::plain("reachable again"),
         Event::Resumed => Said::plain("goes on where it was"),
@@ -128,7 +141,7 @@ fn travelled(event: &Event, world: &World) -> Said {
     }
 }
 
-const fn mobility(mode: Mobility) -> &'static str {
+pub(super) const fn mobility(mode: Mobility) -> &'static str {
     match mode {
         Mobility::StopCopy => "stopped",
         Mobility::NearLive => "near-live",

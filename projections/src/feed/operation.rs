@@ -26,6 +26,11 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
             let summary = match gain {
                 Gain::Nothing => was("succeeded"),
                 Gain::Exit { status } => was(&format!("ended with status {status}")),
+                Gain::Moved { mode, downtime_ms, bytes } => {
+                    let mode = super::instance::mobility(*mode);
+                    let brought = super::instance::mib(*bytes);
+                    was(&format!("succeeded ({mode}, away for {downtime_ms} ms, {brought})"))
+                }
                 Gain::Image { fingerprint, .. } => was(&format!("gave image {fingerprint}")),
             };
             Said { also: sessions(running, before), ..Said::plain(summary) }

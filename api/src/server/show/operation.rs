@@ -70,6 +70,11 @@ fn metadata_of(it: &Operation, live: Option<Map<String, Value>>) -> Option<Map<S
             // A string, as every value that clients may print.
             metadata.insert("size".to_owned(), json!(size_bytes.to_string()));
         }
+        Status::Succeeded(Gain::Moved { mode, downtime_ms, bytes }) => {
+            metadata.insert("mode".to_owned(), json!(mode));
+            metadata.insert("downtime_ms".to_owned(), json!(downtime_ms.to_string()));
+            metadata.insert("bytes".to_owned(), json!(bytes.to_string()));
+        }
         Status::Succeeded(Gain::Nothing)
         | Status::Running
         | Status::Failed(_)

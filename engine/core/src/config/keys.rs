@@ -82,6 +82,8 @@ const INSTANCE: &[(&str, Check)] = &[
     ("limits.cpu.allowance", CpuAllowance),
     ("limits.memory", Memory),
     ("limits.processes", Number),
+    ("replication.interval", Number),
+    ("replication.target", Text),
     ("security.idmap.isolated", OneOf(&["true", "1", "yes", "on"])),
     ("security.nesting", Truth),
     ("security.privileged", Truth),

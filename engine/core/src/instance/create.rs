@@ -14,21 +14,16 @@ use crate::{
     address::is_dns_label,
     config::{self, Config, Devices},
     decision::{Context, Decision},
-    ids::{Fingerprint, InstanceId, NodeId, PoolId, SnapshotId, VolumeId},
+    ids::{Fingerprint, InstanceId, PoolId, SnapshotId, VolumeId},
     name::{self, Name, NameKind},
     operation::{Class, Resource, ResourceKind, Verb},
     port::image::ImageKind,
     project::Project,
     rejection::{Noun, Rejection},
-    spec::{IdMap, RootSource},
+    spec::RootSource,
     template::Trigger,
     world::{World, missing},
 };
-
-/// The first host id that guests are given, and how many each.
-const IDMAP_FIRST: u32 = 1_000_000;
-const IDMAP_SIZE: u32 = 65_536;
-const IDMAP_SLOTS: u32 = 15_258;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
@@ -101,9 +96,9 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     let no_leases = BTreeMap::new();
     let lessee = Lessee { id, project, held: &no_leases };
     let (leases, mut names) = specify::lease_changes(world, lessee, &expanded.devices)?;
-    let slot = free_slot(world, node)?;
+    let idmap = specify::free_slot(world, node, None)?;
     names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
-    names.push(reserve(Name::new(NameKind::IdMap, node, slot.to_string()), id));
+    names.push(reserve(specify::slot(node, idmap), id));
 
     let created = Created {
         name: wanted.name.clone(),
@@ -120,7 +115,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         profiles,
         image: origin.image,
         pool,
-        idmap: IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE },
+        idmap,
         leases: assigned(leases),
         snapshots: origin.snapshots,
         template: trigger(&wanted.source),
@@ -150,7 +145,7 @@ const fn trigger(source: &Source) -> Option<Trigger> {
     }
 }
 
-fn reserve(name: Name, holder: InstanceId) -> name::Event {
+pub(super) fn reserve(name: Name, holder: InstanceId) -> name::Event {
     name::Event::Reserved { name, holder: holder.0, description: String::new() }
 }
 
@@ -314,15 +309,4 @@ fn pool_of(world: &World, devices: &Devices, source: Option<PoolId>) -> Result<P
     }
     pool.usable()?;
     Ok(pool.id)
-}
-
-fn free_slot(world: &World, node: NodeId) -> Result<u32, Rejection> {
-    let taken: std::collections::BTreeSet<u32> =
-        world.held(NameKind::IdMap, node).filter_map(|(slot, _)| slot.parse().ok()).collect();
-    let free = (0..IDMAP_SLOTS).find(|slot| !taken.contains(slot));
-    free.ok_or_else(|| {
-        Rejection::Exhausted(format!(
-            "All {IDMAP_SLOTS} ranges of host ids are in use on this node"
-        ))
-    })
 }

@@ -95,11 +95,13 @@ impl Instance {
                 self.status = Status::Running { pid: *pid, since: *at };
                 self.last_started_at = Some(*at);
                 self.template = None;
+                self.back_at(*at);
                 self.step_done(|step| matches!(step, Step::Start));
             }
             Event::Stopped { cause, at } => {
                 self.status = Status::Stopped;
                 self.last_exit = Some((*cause, *at));
+                self.stood_still(*cause, *at);
                 self.step_done(|step| matches!(step, Step::Stop { .. }));
             }
             Event::Frozen => self.freeze(true),
@@ -155,6 +157,7 @@ impl Instance {
                 self.step_done(|step| matches!(step, Step::RestoreSnapshot { .. }));
             }
             Event::MoveAssessed { .. }
+            | Event::MoveDegraded { .. }
             | Event::RoundReceived { .. }
             | Event::Checkpointed { .. }
             | Event::Moved { .. }

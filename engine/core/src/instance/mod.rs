@@ -33,24 +33,36 @@ use crate::{
 
 mod create;
 mod evolve;
+mod exit;
+mod journey;
 mod observe;
 mod reconfigure;
+mod relocate;
+mod replicate;
 mod request;
 mod snapshot;
 mod specify;
 #[cfg(test)]
 mod tests;
+mod transit;
 mod travel;
+#[cfg(test)]
+mod travel_tests;
 
 pub use create::{Create, Source, create};
-pub use observe::{observe_adopted, observe_exit, report};
+pub use exit::{observe_adopted, observe_exit};
+pub use journey::{Journey, LivePolicy, Phase, Replica};
+pub use observe::report;
 pub use reconfigure::{Reconfigure, reconfigure, rename};
+pub use relocate::move_to;
+pub use replicate::{replicate, take_over};
 pub use request::{
     Target, autostart, delete, freeze, rebuild, restart, restore, start, stop, unfreeze,
 };
 pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
 pub use specify::Expanded;
 pub(crate) use specify::root_device;
+pub use transit::{node_lost, observe_overheld};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
@@ -92,15 +104,6 @@ pub struct Instance {
     /// Where it was before its node was evacuated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<NodeId>,
-}
-
-/// A copy of an instance's root on another node, as it was at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Replica {
-    pub node: NodeId,
-    /// The newest snapshot that both nodes have.
-    pub snapshot: SnapshotId,
-    pub at: DateTime<Utc>,
 }
 
 /// What is true of the guest.
@@ -165,39 +168,6 @@ pub struct Job {
     pub journey: Option<Journey>,
 }
 
-/// A job's way to another node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journey {
-    pub to: NodeId,
-    pub live: LivePolicy,
-    /// How it is done, as far as that is decided.
-    pub mode: Mobility,
-    /// Why it is not done better.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<String>,
-    /// Whether it ran when the job began, and is to run at its end.
-    pub running: bool,
-    /// The rounds that are over, oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rounds: Vec<SnapshotId>,
-    /// That came over so far.
-    pub bytes: u64,
-    /// Since when nobody can reach it.
-    pub away_since: Option<DateTime<Utc>>,
-}
-
-/// Whether it is to move with its processes and connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LivePolicy {
-    /// Or not at all.
-    Required,
-    /// If it can.
-    #[default]
-    Preferred,
-    Never,
-}
-
 /// One task's worth of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -244,8 +214,9 @@ pub enum Step {
         round: SnapshotId,
     },
     Activate,
-    /// What was frozen or stopped to move goes on here.
+    /// What was held to move runs on here.
     Resume,
+    /// Snapshots that were only made to be sent.
     DropRounds {
         rounds: Vec<SnapshotId>,
     },
@@ -253,7 +224,11 @@ pub enum Step {
     Fetch {
         from: NodeId,
         volume: crate::ids::VolumeId,
+        /// That are there, oldest first.
         snapshots: Vec<SnapshotId>,
+        /// Of what it is now, if that is wanted too: made there to be sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made: Option<SnapshotId>,
         image: Option<Fingerprint>,
     },
 }
@@ -271,7 +246,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         journey: Option<Box<Journey>>,
     },
-    /// The job's next step is ordered.
+    /// The job's next step is ordered, or the removal of what it leaves behind.
     Continued {
         generation: Generation,
     },
@@ -330,6 +305,12 @@ pub enum Event {
         reasons: Vec<String>,
         steps: Vec<Step>,
     },
+    /// It could not be moved as well as it seemed: what is done instead.
+    MoveDegraded {
+        mode: Mobility,
+        reason: String,
+        steps: Vec<Step>,
+    },
     /// A round came over; these steps are left.
     RoundReceived {
         round: SnapshotId,
@@ -351,6 +332,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         guest: Option<(i32, Incarnation)>,
         bytes: u64,
+        /// Of what was taken over from a node that is lost: it is what it was then. What was
+        /// written later is lost too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        as_of: Option<DateTime<Utc>>,
+        /// Where it goes back to when its evacuated node serves again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        home: Option<NodeId>,
+        steps: Vec<Step>,
     },
     /// It stays where it is.
     MoveAborted {
@@ -455,6 +444,7 @@ impl Event {
             Self::SnapshotRestored { .. } => "snapshot-restored",
             Self::Deleted => "deleted",
             Self::MoveAssessed { .. } => "move-assessed",
+            Self::MoveDegraded { .. } => "move-degraded",
             Self::RoundReceived { .. } => "round-received",
             Self::Checkpointed { .. } => "checkpointed",
             Self::Moved { .. } => "moved",
@@ -474,16 +464,6 @@ impl Instance {
     #[must_use]
     pub const fn next_generation(&self) -> Generation {
         self.incarnation.generation.next()
-    }
-
-    /// The node that a step is ordered from.
-    #[must_use]
-    pub fn performer(&self, step: &Step) -> NodeId {
-        let to = self.job.as_ref().and_then(|job| job.journey.as_ref()).map(|journey| journey.to);
-        match step {
-            Step::Receive { .. } | Step::RestoreLive { .. } => to.unwrap_or(self.node),
-            _ => self.node,
-        }
     }
 
     #[must_use]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Event, Instance, Lease, Reconfigured, Snapshot, Status, Step, specify};
+use super::{
+    Event, Instance, Job, Journey, Lease, Reconfigured, Snapshot, Status, Step, replicate, specify,
+    transit::Desk,
+};
 use crate::{
     config,
     decision::{Context, Decision},
@@ -66,24 +69,50 @@ pub(super) fn append_job(
     steps: Vec<Step>,
     before: Vec<Event>,
 ) -> Result<(), Rejection> {
-    let generation = instance.next_generation();
-    let operation = decision.answer.operation;
+    let desk = &mut Desk { world, context, decision };
+    append(desk, instance, Request { verb, steps, journey: None }, before)
+}
+
+/// What a job is to be.
+pub(super) struct Request {
+    pub verb: Verb,
+    pub steps: Vec<Step>,
+    pub journey: Option<Box<Journey>>,
+}
+
+/// The same for a job that may go to another node. Its first step is ordered.
+pub(super) fn append(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    request: Request,
+    before: Vec<Event>,
+) -> Result<(), Rejection> {
+    let operation = desk.decision.answer.operation;
     let mut after = instance.clone();
-    for event in before {
-        after.evolve(&event, context.time);
-        decision.record(instance.id.stream(), event);
+    let mut happened = before;
+    if !request.steps.is_empty() {
+        happened.extend(replicate::overtaken(desk, instance));
     }
-    if let Some(step) = steps.first() {
-        let node = after.performer(step);
-        let work = specify::work(world, &after, step, generation, operation)?;
-        let incarnation = crate::spec::Incarnation { epoch: instance.epoch(), generation };
-        decision.record(
-            instance.id.stream(),
-            Event::Requested { verb, operation, generation, steps, journey: None },
-        );
-        decision.order(node, operation, Subject::Instance(instance.id), incarnation, work);
+    for event in happened {
+        after.evolve(&event, desk.context.time);
+        desk.decision.record(instance.id.stream(), event);
     }
+    let Request { verb, steps, journey } = request;
+    let Some(first) = steps.first().cloned() else { return Ok(()) };
+    let generation = after.next_generation();
+    let requested = Event::Requested { verb, operation, generation, steps, journey };
+    after.evolve(&requested, desk.context.time);
+    desk.decision.record(instance.id.stream(), requested);
+    let work = specify::work(desk.world, &after, &first, generation, operation)?;
+    let node = after.performer(&first);
+    let subject = Subject::Instance(instance.id);
+    desk.decision.order(node, operation, subject, after.incarnation, work);
     Ok(())
+}
+
+/// Whether the job is nobody's wish of now: it makes way for any that is.
+pub(super) fn is_background(job: &Job) -> bool {
+    job.verb == Verb::ReplicateInstance
 }
 
 /// Refuses while another job is under way; the same verb joins it.
@@ -94,6 +123,7 @@ fn idle_or_join(
 ) -> Result<Option<Decision>, Rejection> {
     match &instance.job {
         None => Ok(None),
+        Some(job) if is_background(job) => Ok(None),
         Some(job) if job.verb == verb => {
             Ok(Some(Decision::join(context, job.operation, resources(instance))))
         }
@@ -103,7 +133,10 @@ fn idle_or_join(
 
 /// Refuses while any job is under way.
 pub(super) fn idle(instance: &Instance) -> Result<(), Rejection> {
-    instance.job.as_ref().map_or(Ok(()), |job| Err(Rejection::Busy { verb: job.verb }))
+    match instance.job.as_ref().filter(|job| !is_background(job)) {
+        Some(job) => Err(Rejection::Busy { verb: job.verb }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn wrong_state(message: &'static str, hint: String) -> Rejection {

@@ -1,6 +1,6 @@
 //! From an instance as users see it to what a node is told: expansion, limits, specs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Instance, Lease, Step};
 use crate::{
@@ -13,13 +13,18 @@ use crate::{
     project::Project,
     rejection::Rejection,
     spec::{
-        DiskSource, DiskSpec, GuestSpec, Incarnation, Limits, MacAddress, NicSpec, Reservation,
-        Security,
+        DiskSource, DiskSpec, GuestSpec, IdMap, Incarnation, Limits, MacAddress, NicSpec,
+        Reservation, Security,
     },
     task::{ReceivedRoot, Transfer, Work},
     template::TemplateContext,
     world::World,
 };
+
+/// The first host id that guests are given, and how many each.
+const IDMAP_FIRST: u32 = 1_000_000;
+const IDMAP_SIZE: u32 = 65_536;
+const IDMAP_SLOTS: u32 = 15_258;
 
 /// An instance's configuration and devices with its profiles' below them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +58,7 @@ pub(super) fn expand(
 /// # Errors
 /// When a profile is named twice.
 pub(super) fn check_profiles(profiles: &[String]) -> Result<(), Rejection> {
-    let distinct: std::collections::BTreeSet<_> = profiles.iter().collect();
+    let distinct: BTreeSet<_> = profiles.iter().collect();
     if distinct.len() == profiles.len() {
         return Ok(());
     }
@@ -412,25 +417,78 @@ pub(super) fn work(
         }
         Step::Checkpoint => Work::Checkpoint,
         Step::RestoreLive { round } => {
-            let expanded = instance.expanded(world)?;
-            let spec = Box::new(guest_spec(world, instance, &expanded, incarnation, operation)?);
-            let reservations = reservations(world, instance, &expanded);
+            let there = arrived(instance);
+            let expanded = there.expanded(world)?;
+            let spec = Box::new(guest_spec(world, &there, &expanded, incarnation, operation)?);
+            let reservations = reservations(world, &there, &expanded);
             let transfer = Box::new(transfer(world, instance, *round, true)?);
             Work::Restore { transfer, spec, reservations }
         }
         Step::Activate => Work::Activate,
-        Step::Resume => Work::Resume { pool, rounds: rounds(instance) },
-        Step::DropRounds { rounds } => Work::DropRounds { pool, rounds: rounds.clone() },
-        Step::Fetch { from, volume, snapshots, image } => Work::Receive(Box::new(Transfer {
+        Step::Resume => Work::Resume,
+        Step::DropRounds { rounds } => {
+            Work::DropRounds { pool, volume: instance.id.into(), rounds: rounds.clone() }
+        }
+        Step::Fetch { from, volume, snapshots, made, image } => Work::Receive(Box::new(Transfer {
             from: peer(world, *from)?,
             pool,
             volume: *volume,
-            snapshots: snapshots.clone(),
-            make_last: true,
+            snapshots: snapshots.iter().chain(made).copied().collect(),
+            make_last: made.is_some(),
             image: image.clone(),
             root: None,
         })),
     })
+}
+
+/// The instance as it is to be on the node that it goes to.
+fn arrived(instance: &Instance) -> Instance {
+    let mut there = instance.clone();
+    if let Some(journey) = instance.job.as_ref().and_then(|job| job.journey.as_ref()) {
+        there.node = journey.to;
+        there.idmap = journey.idmap;
+    }
+    there
+}
+
+/// The name that a range of host ids is held under on a node.
+pub(super) fn slot(node: NodeId, idmap: IdMap) -> Name {
+    let slot = idmap.base.saturating_sub(IDMAP_FIRST) / idmap.size.max(1);
+    Name::new(NameKind::IdMap, node, slot.to_string())
+}
+
+/// A free range of host ids on a node: `wanted` if it is. Else one that is free on every node if
+/// there is one, because only an instance that keeps its range can move while it runs.
+pub(super) fn free_slot(
+    world: &World,
+    node: NodeId,
+    wanted: Option<IdMap>,
+) -> Result<IdMap, Rejection> {
+    let taken_on = |node: NodeId| {
+        let held = world.held(NameKind::IdMap, node);
+        held.filter_map(|(slot, _)| slot.parse().ok()).collect::<BTreeSet<u32>>()
+    };
+    let here = taken_on(node);
+    if let Some(wanted) = wanted
+        && world.holder(NameKind::IdMap, node, &slot(node, wanted).name).is_none()
+    {
+        return Ok(wanted);
+    }
+    let anywhere: BTreeSet<u32> = world
+        .nodes
+        .keys()
+        .filter(|other| **other != node)
+        .flat_map(|other| taken_on(*other))
+        .collect();
+    let free = |taken: &dyn Fn(&u32) -> bool| (0..IDMAP_SLOTS).find(|slot| !taken(slot));
+    let found = free(&|slot| here.contains(slot) || anywhere.contains(slot))
+        .or_else(|| free(&|slot| here.contains(slot)));
+    let slot = found.ok_or_else(|| {
+        Rejection::Exhausted(format!(
+            "All {IDMAP_SLOTS} ranges of host ids are in use on this node"
+        ))
+    })?;
+    Ok(IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE })
 }
 
 /// What the node that the instance moves to fetches for a round.
@@ -441,17 +499,21 @@ fn transfer(
     last: bool,
 ) -> Result<Transfer, Rejection> {
     let root = if last {
-        let expanded = instance.expanded(world)?;
+        let there = arrived(instance);
+        let expanded = there.expanded(world)?;
         Some(ReceivedRoot {
-            quota_bytes: limits(world, instance, &expanded)?.disk_bytes,
-            reservations: reservations(world, instance, &expanded),
+            quota_bytes: limits(world, &there, &expanded)?.disk_bytes,
+            reservations: reservations(world, &there, &expanded),
         })
     } else {
         None
     };
-    let mut oldest_first: Vec<_> = instance.snapshots.values().collect();
-    oldest_first.sort_by_key(|snapshot| snapshot.created_at);
-    let mut snapshots: Vec<_> = oldest_first.iter().map(|snapshot| snapshot.id).collect();
+    // The replica's goes along wherever the instance goes, so that the next one can build on it.
+    let snapshots = instance.snapshots.values().map(|snapshot| (snapshot.created_at, snapshot.id));
+    let replica = instance.replica.iter().map(|replica| (replica.at, replica.snapshot));
+    let mut oldest_first: Vec<_> = snapshots.chain(replica).collect();
+    oldest_first.sort();
+    let mut snapshots: Vec<_> = oldest_first.into_iter().map(|(_, snapshot)| snapshot).collect();
     snapshots.extend(rounds(instance));
     snapshots.push(round);
     Ok(Transfer {

@@ -2,68 +2,75 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Event, Instance, Replica, Status, Step};
+use super::{Event, Instance, Journey, Replica, Status, Step};
+use crate::port::guest::ExitCause;
 
 impl Instance {
     pub(super) fn travel(&mut self, event: &Event, at: DateTime<Utc>) {
         match event {
             Event::MoveAssessed { mode, reasons, steps } => {
-                if let Some(job) = &mut self.job {
-                    job.steps.clone_from(steps);
-                    if let Some(journey) = &mut job.journey {
-                        journey.mode = *mode;
-                        journey.reasons.clone_from(reasons);
-                    }
-                }
-                self.end_if_done();
+                self.replan(steps, |journey| {
+                    journey.mode = *mode;
+                    journey.reasons.clone_from(reasons);
+                });
+            }
+            Event::MoveDegraded { mode, reason, steps } => {
+                self.replan(steps, |journey| {
+                    journey.mode = *mode;
+                    journey.reasons.push(reason.clone());
+                });
             }
             Event::RoundReceived { round, bytes, steps } => {
-                if let Some(job) = &mut self.job {
-                    job.steps.clone_from(steps);
-                    if let Some(journey) = &mut job.journey {
-                        journey.rounds.push(*round);
-                        journey.bytes += bytes;
-                    }
-                }
-                self.end_if_done();
+                self.replan(steps, |journey| {
+                    journey.rounds.push(*round);
+                    journey.bytes += bytes;
+                });
             }
             Event::Checkpointed { at, bytes: _ } => {
-                if let Some(journey) = self.job.as_mut().and_then(|job| job.journey.as_mut()) {
+                if let Some(journey) = self.journey_mut() {
                     journey.away_since = Some(*at);
                 }
                 self.step_done(|step| matches!(step, Step::Checkpoint));
             }
-            Event::Moved { from: _, to, epoch, idmap, guest, bytes } => {
+            Event::Moved { to, epoch, idmap, guest, bytes, home, steps, from: _, as_of: _ } => {
                 self.node = *to;
                 self.incarnation.epoch = *epoch;
                 self.idmap = *idmap;
+                self.home = *home;
                 if let Some((pid, guest)) = guest {
                     self.guest = *guest;
-                    self.status =
-                        Status::Running { pid: *pid, since: self.last_started_at.unwrap_or(at) };
-                }
-                if let Some(journey) = self.job.as_mut().and_then(|job| job.journey.as_mut()) {
-                    journey.bytes += bytes;
+                    let since = self.last_started_at.unwrap_or(at);
+                    self.status = Status::Running { pid: *pid, since };
                 }
                 if self.replica.is_some_and(|replica| replica.node == *to) {
                     self.replica = None;
                 }
-                self.step_done(|step| {
-                    matches!(step, Step::Receive { last: true, .. } | Step::RestoreLive { .. })
-                });
+                self.replan(steps, |journey| journey.bytes += bytes);
             }
-            Event::MoveAborted { error: _, steps } => {
-                if let Some(job) = &mut self.job {
-                    job.steps.clone_from(steps);
+            Event::MoveAborted { error, steps } => {
+                let landed = self.job.as_ref().is_some_and(super::Job::has_landed);
+                let to = self.journey_mut().map(|journey| journey.to);
+                // What landed is removed there, and the replica with it.
+                if landed && self.replica.is_some_and(|replica| Some(replica.node) == to) {
+                    self.replica = None;
                 }
-                self.end_if_done();
+                self.replan(steps, |journey| journey.error = Some(error.clone()));
             }
-            Event::Activated { at: _ } => self.step_done(|step| matches!(step, Step::Activate)),
-            Event::Resumed => self.step_done(|step| matches!(step, Step::Resume)),
+            Event::Activated { at } => {
+                self.back_at(*at);
+                self.step_done(|step| matches!(step, Step::Activate));
+            }
+            Event::Resumed => {
+                if let Some(journey) = self.journey_mut() {
+                    journey.away_since = None;
+                }
+                self.step_done(|step| matches!(step, Step::Resume));
+            }
             Event::RoundsDropped => self.step_done(|step| matches!(step, Step::DropRounds { .. })),
             Event::Fetched { .. } => self.step_done(|step| matches!(step, Step::Fetch { .. })),
             Event::Replicated { node, snapshot, at } => {
                 self.replica = Some(Replica { node: *node, snapshot: *snapshot, at: *at });
+                self.step_done(|step| matches!(step, Step::Receive { .. }));
             }
             Event::Created(_)
             | Event::Requested { .. }
@@ -88,9 +95,36 @@ impl Instance {
         }
     }
 
-    fn end_if_done(&mut self) {
-        if self.job.as_ref().is_some_and(|job| job.steps.is_empty()) {
+    /// What is left of the job from now on; nothing ends it.
+    fn replan(&mut self, steps: &[Step], note: impl FnOnce(&mut Journey)) {
+        let Some(job) = &mut self.job else { return };
+        job.steps = steps.to_vec();
+        if let Some(journey) = &mut job.journey {
+            note(journey);
+        }
+        if job.steps.is_empty() {
             self.job = None;
         }
+    }
+
+    fn journey_mut(&mut self) -> Option<&mut Journey> {
+        self.job.as_mut()?.journey.as_mut()
+    }
+
+    /// It can be reached again.
+    pub(super) fn back_at(&mut self, at: DateTime<Utc>) {
+        if let Some(journey) = self.journey_mut() {
+            journey.back_at = Some(at);
+        }
+    }
+
+    /// Its guest ended in the middle of a journey: because it was to, or by itself.
+    pub(super) fn stood_still(&mut self, cause: ExitCause, at: DateTime<Utc>) {
+        let Some(job) = &mut self.job else { return };
+        let stopping = matches!(job.steps.first(), Some(Step::Stop { .. }));
+        let Some(journey) = &mut job.journey else { return };
+        journey.away_since.get_or_insert(at);
+        let starts_again = matches!(cause, ExitCause::GuestReboot | ExitCause::HostReboot);
+        journey.running &= stopping || starts_again;
     }
 }

@@ -112,6 +112,13 @@ pub(super) fn gains() -> [Gain; 3] {
     [Gain::Nothing, Gain::Exit { status: 3 }, image]
 }
 
+pub(super) const TRAVELS: [Verb; 3] =
+    [Verb::MoveInstance, Verb::ReplicateInstance, Verb::TakeOverInstance];
+
+pub(super) fn travelled() -> Event {
+    gained(Gain::Moved { mode: Mobility::Live, downtime_ms: 400, bytes: 4096 })
+}
+
 pub(super) fn gained(gain: Gain) -> Event {
     operation::Event::Succeeded { gain }.into()
 }
@@ -331,6 +338,7 @@ pub(super) fn journey_steps() -> Vec<Step> {
             from: NodeId(id(30)),
             volume: VolumeId(id(7)),
             snapshots: vec![round],
+            made: Some(round),
             image: Some(fingerprint()),
         },
     ]
@@ -338,7 +346,7 @@ pub(super) fn journey_steps() -> Vec<Step> {
 
 pub(super) fn travelling() -> instance::Event {
     instance::Event::Requested {
-        verb: Verb::UpdateInstance,
+        verb: Verb::MoveInstance,
         operation: OperationId(id(4)),
         generation: Generation(7),
         steps: journey_steps(),
@@ -348,9 +356,14 @@ pub(super) fn travelling() -> instance::Event {
             mode: Mobility::Live,
             reasons: vec![text("because")],
             running: true,
+            idmap: guest().idmap,
+            stop_timeout_s: 30,
+            base: Some(SnapshotId(id(6))),
             rounds: vec![SnapshotId(id(6))],
             bytes: 4096,
             away_since: Some(time()),
+            back_at: Some(time()),
+            error: Some(text("no")),
         })),
     }
 }

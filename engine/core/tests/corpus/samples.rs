@@ -5,7 +5,7 @@ use stapes_core::{
     event::Event,
     ids::{
         CommitId, Epoch, Generation, InstanceId, NodeId, OperationId, PoolId, ProjectId,
-        SnapshotId, TaskId,
+        SnapshotId, TaskId, VolumeId,
     },
     image,
     instance::{self, Step},
@@ -226,7 +226,14 @@ variants! {
         idmap: guest().idmap,
         guest: Some((4711, incarnation())),
         bytes: 4096,
+        as_of: Some(time()),
+        home: Some(NodeId(id(1))),
+        steps: vec![Step::Activate],
     },
+    "instance/move-degraded": Event::Instance(instance::Event::MoveDegraded { .. }) =>
+        instance::Event::MoveDegraded {
+            mode: Mobility::NearLive, reason: text("because"), steps: vec![Step::Resume],
+        },
     "instance/move-aborted": Event::Instance(instance::Event::MoveAborted { .. }) =>
         instance::Event::MoveAborted { error: text("no"), steps: vec![Step::Resume] },
     "instance/activated": Event::Instance(instance::Event::Activated { .. }) =>
@@ -320,10 +327,11 @@ works! {
         reservations: vec![reservation()],
     },
     "task/activate": Work::Activate => Work::Activate,
-    "task/resume": Work::Resume { .. } =>
-        Work::Resume { pool: PoolId(id(5)), rounds: vec![SnapshotId(id(6))] },
+    "task/resume": Work::Resume => Work::Resume,
     "task/drop-rounds": Work::DropRounds { .. } =>
-        Work::DropRounds { pool: PoolId(id(5)), rounds: vec![SnapshotId(id(6))] },
+        Work::DropRounds {
+            pool: PoolId(id(5)), volume: VolumeId(id(7)), rounds: vec![SnapshotId(id(6))],
+        },
 }
 
 /// Every name that the corpus must have.
@@ -345,6 +353,8 @@ pub(super) fn records() -> Vec<(String, Record)> {
     more("instance/requested.journey", vec![travelling().into()]);
     more("instance/stopped.every-cause", causes().map(|cause| stopped(cause).into()).into());
     more("operation/accepted.every-verb", VERBS.map(|verb| accepted(verb).into()).into());
+    more("operation/accepted.travels", TRAVELS.map(|verb| accepted(verb).into()).into());
+    more("operation/succeeded.moved", vec![travelled()]);
     more("operation/succeeded.every-gain", gains().map(gained).into());
     more(
         "instance/created.every-template",

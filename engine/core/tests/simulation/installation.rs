@@ -182,7 +182,8 @@ impl Installation {
         for instance in known {
             let running = self.host.guests.get(&instance).copied();
             let exited = exited.iter().rfind(|exited| exited.instance == instance).copied();
-            self.submit(&Command::ObserveAdopted { instance, running, exited });
+            let node = NodeId::derive(&["one"]);
+            self.submit(&Command::ObserveAdopted { node, instance, running, exited });
         }
     }
 

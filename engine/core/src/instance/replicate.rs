@@ -1,0 +1,275 @@
+//! Copies of instances on other nodes, and what becomes of them when the instance's node is lost.
+//!
+//! A replica is the newest snapshot that both nodes have; the next one is sent as the difference to
+//! it. Nobody waits for a replica: the job makes way for any other.
+
+use std::time::Duration;
+
+use super::{
+    Event, Instance, Journey, LivePolicy, Replica, Status, Step,
+    create::reserve,
+    journey::round,
+    observe::{advance, end},
+    relocate,
+    request::{Request, append, is_background, resources},
+    specify,
+    transit::{self, Desk},
+};
+use crate::{
+    decision::{Context, Decision},
+    ids::{Generation, InstanceId, NodeId, SnapshotId},
+    name,
+    node::{Node, Reach},
+    operation::{Class, Verb},
+    port::guest::{ExitCause, Mobility},
+    rejection::{Noun, Rejection},
+    spec::{Incarnation, RootSource},
+    task::{Subject, Work},
+    world::{World, missing},
+};
+
+/// Brings the copy on the node that `replication.target` names up to date. Nothing happens when
+/// there is no wish for one, or it cannot be done now.
+///
+/// # Errors
+/// When the wish cannot be fulfilled: no such node, or something that no other node can have.
+pub fn replicate(world: &World, context: &Context, id: InstanceId) -> Result<Decision, Rejection> {
+    let mut decision = Decision::for_context(context);
+    let instance =
+        world.instances.get(&id).ok_or_else(|| missing(Noun::Instance, &id.to_string()))?;
+    let expanded = instance.expanded(world)?;
+    let wish = expanded.config.get("replication.target").filter(|name| !name.is_empty());
+    let Some(name) = wish else { return Ok(decision) };
+    let to = world.nodes.values().find(|node| node.name == *name);
+    let to = to.ok_or_else(|| missing(Noun::Node, name))?;
+    if let Some((device, why)) = relocate::stationary(&expanded.devices) {
+        return Err(Rejection::NotAllowed {
+            message: format!("Instance cannot be replicated: its device {device:?} is {why}"),
+            hint: format!("stapes config device remove {} {device}", instance.name),
+        });
+    }
+    let ready = instance.job.is_none() && instance.status != Status::Creating;
+    let here = world.nodes.get(&instance.node).is_some_and(Node::is_online);
+    if !ready || !here || !to.is_online() || to.id == instance.node {
+        return Ok(decision);
+    }
+    let mut journey = Journey::new(to.id, LivePolicy::Never, false, instance.idmap);
+    journey.base =
+        instance.replica.filter(|replica| replica.node == to.id).map(|replica| replica.snapshot);
+    let round = round(context.operation, Mobility::StopCopy, 0);
+    let steps = vec![Step::Receive { round, last: false }];
+    decision.accept(instance.project, Verb::ReplicateInstance, Class::Task, resources(instance));
+    let desk = &mut Desk { world, context, decision: &mut decision };
+    let journey = Some(Box::new(journey));
+    append(desk, instance, Request { verb: Verb::ReplicateInstance, steps, journey }, Vec::new())?;
+    Ok(decision)
+}
+
+/// The other node has it.
+pub(super) fn received(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    round: SnapshotId,
+) -> Result<(), Rejection> {
+    let Some((job, journey)) = replication(instance) else { return Ok(()) };
+    // It was made later than it was asked for: what is as old as the request is in it.
+    let asked = desk.world.operations.get(&job.operation).map(|operation| operation.accepted_at);
+    let at = asked.unwrap_or(desk.context.time);
+    let fact = Event::Replicated { node: journey.to, snapshot: round, at };
+    advance(desk, instance, vec![fact])?;
+    let incarnation = follow_up(desk, instance);
+    if let Some(old) = instance.replica {
+        drop_snapshots(desk, instance, (instance.node, incarnation), vec![old.snapshot]);
+        if old.node == journey.to {
+            drop_snapshots(desk, instance, (old.node, incarnation), vec![old.snapshot]);
+        } else {
+            let (subject, pool) = (Subject::Instance(instance.id), instance.pool);
+            let work = Work::DeleteInstance { pool };
+            desk.decision.order(old.node, job.operation, subject, incarnation, work);
+        }
+    }
+    Ok(())
+}
+
+/// It stays as old as it is.
+pub(super) fn failed(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    error: &str,
+) -> Result<(), Rejection> {
+    let Some(round) = round_under_way(instance) else { return Ok(()) };
+    let fact = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
+    desk.decision.record(instance.id.stream(), fact);
+    let incarnation = follow_up(desk, instance);
+    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
+    end(desk.decision, instance, Err(error));
+    Ok(())
+}
+
+/// What happens to a replication for which something else cannot wait.
+pub(super) fn overtaken(desk: &mut Desk<'_>, instance: &Instance) -> Vec<Event> {
+    let Some(round) = round_under_way(instance) else { return Vec::new() };
+    let error = "Something else was asked of the instance meanwhile";
+    let generation = instance.next_generation();
+    let incarnation = Incarnation { epoch: instance.epoch(), generation };
+    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
+    end(desk.decision, instance, Err(error));
+    let failed = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
+    vec![failed, Event::Continued { generation }]
+}
+
+fn replication(instance: &Instance) -> Option<(&super::Job, &Journey)> {
+    let job = instance.job.as_ref().filter(|job| is_background(job))?;
+    Some((job, job.journey.as_ref()?))
+}
+
+fn round_under_way(instance: &Instance) -> Option<SnapshotId> {
+    let (job, _) = replication(instance)?;
+    match job.steps.first() {
+        Some(Step::Receive { round, .. }) => Some(*round),
+        _ => None,
+    }
+}
+
+/// The incarnation of what is ordered after a job and that nobody waits for.
+fn follow_up(desk: &mut Desk<'_>, instance: &Instance) -> Incarnation {
+    let generation = instance.next_generation();
+    desk.decision.record(instance.id.stream(), Event::Continued { generation });
+    Incarnation { epoch: instance.epoch(), generation }
+}
+
+fn drop_snapshots(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    (node, incarnation): (NodeId, Incarnation),
+    rounds: Vec<SnapshotId>,
+) {
+    let Some(job) = &instance.job else { return };
+    let work = Work::DropRounds { pool: instance.pool, volume: instance.id.into(), rounds };
+    let subject = Subject::Instance(instance.id);
+    desk.decision.order(node, job.operation, subject, incarnation, work);
+}
+
+/// The instance's node is fenced: from now on it belongs to the node that has its copy, and is what
+/// it was then. It runs there if it ran.
+///
+/// # Errors
+/// When its node is not fenced, there is no copy, or the node that has it is not there either.
+pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Decision, Rejection> {
+    let instance =
+        world.instances.get(&id).ok_or_else(|| missing(Noun::Instance, &id.to_string()))?;
+    let replica = heir(world, instance)?;
+    let mut decision = Decision::for_context(context);
+    decision.accept(instance.project, Verb::TakeOverInstance, Class::Task, resources(instance));
+    let idmap = specify::free_slot(world, replica.node, Some(instance.idmap))?;
+    let (old, new) =
+        (specify::slot(instance.node, instance.idmap), specify::slot(replica.node, idmap));
+    decision.record(old.stream(), name::Event::Released { name: old });
+    decision.record(new.stream(), reserve(new, id));
+    let epoch = instance.epoch().next();
+    let overtaking = Incarnation { epoch, generation: Generation::default() };
+    let work = Work::DeleteInstance { pool: instance.pool };
+    decision.order(instance.node, context.operation, Subject::Instance(id), overtaking, work);
+
+    let source = RootSource::Volume {
+        volume: id.into(),
+        snapshot: Some(replica.snapshot),
+        image: instance.image.clone(),
+    };
+    let mut steps =
+        vec![Step::CreateRoot { source }, Step::DropRounds { rounds: vec![replica.snapshot] }];
+    if ran(instance) {
+        steps.insert(1, Step::Start);
+    }
+    if let Some((_, journey)) = instance.moves() {
+        if journey.to == replica.node {
+            // Something of it may be held there.
+            steps.insert(0, Step::Stop { force: true, timeout: Duration::ZERO });
+        } else {
+            let work = Work::DeleteInstance { pool: instance.pool };
+            let subject = Subject::Instance(id);
+            decision.order(journey.to, context.operation, subject, overtaking, work);
+        }
+    }
+    let mut before = lost_with_the_node(&mut decision, context, instance, &replica);
+    before.push(Event::Moved {
+        from: instance.node,
+        to: replica.node,
+        epoch,
+        idmap,
+        guest: None,
+        bytes: 0,
+        as_of: Some(replica.at),
+        home: transit::home(world, instance, replica.node),
+        steps: Vec::new(),
+    });
+    let desk = &mut Desk { world, context, decision: &mut decision };
+    let request = Request { verb: Verb::TakeOverInstance, steps, journey: None };
+    append(desk, instance, request, before)?;
+    Ok(decision)
+}
+
+fn heir(world: &World, instance: &Instance) -> Result<Replica, Rejection> {
+    let refused = |message: String| {
+        Err(Rejection::NotAllowed { message, hint: "see: stapes cluster list".to_owned() })
+    };
+    let name = |node: NodeId| world.nodes.get(&node).map_or("?", |node| node.name.as_str());
+    match world.nodes.get(&instance.node).map(|node| node.reach) {
+        Some(Reach::Fenced { .. }) | None => {}
+        Some(Reach::Online | Reach::Unreachable { .. }) => {
+            let node = name(instance.node);
+            return refused(format!("Cluster member {node:?} is not fenced: it may run there"));
+        }
+    }
+    let Some(replica) = instance.replica else {
+        return refused(format!("There is no copy of {:?} on another member", instance.name));
+    };
+    if !world.nodes.get(&replica.node).is_some_and(Node::is_online) {
+        let node = name(replica.node);
+        return refused(format!("Cluster member {node:?}, which has the copy, is offline"));
+    }
+    Ok(replica)
+}
+
+/// Whether it is wished to run.
+fn ran(instance: &Instance) -> bool {
+    let starts = |job: &super::Job| {
+        let resumes = job.journey.as_ref().is_some_and(|journey| journey.running);
+        resumes || job.steps.contains(&Step::Start)
+    };
+    let stops = |job: &super::Job| job.verb == Verb::StopInstance;
+    match &instance.job {
+        Some(job) if stops(job) => false,
+        Some(job) => instance.status.is_up() || starts(job),
+        None => instance.status.is_up(),
+    }
+}
+
+/// The job under way, the guest, and the snapshots that are younger than the copy.
+fn lost_with_the_node(
+    decision: &mut Decision,
+    context: &Context,
+    instance: &Instance,
+    replica: &Replica,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    if let Some(job) = &instance.job {
+        let error = "The cluster member was lost".to_owned();
+        for operation in job.overtaken.iter().chain([&job.operation]) {
+            decision.fail(*operation, &error);
+        }
+        if let Some((_, journey)) =
+            instance.moves().filter(|_| instance.phase() == Some(super::Phase::Leaving))
+        {
+            let slot = specify::slot(journey.to, journey.idmap);
+            decision.record(slot.stream(), name::Event::Released { name: slot });
+        }
+        events.push(Event::Failed { verb: job.verb, error });
+    }
+    if instance.status.is_up() {
+        events.push(Event::Stopped { cause: ExitCause::Lost, at: context.time });
+    }
+    let younger = instance.snapshots.iter().filter(|(_, taken)| taken.created_at > replica.at);
+    events.extend(younger.map(|(name, _)| Event::SnapshotDeleted { name: name.clone() }));
+    events
+}

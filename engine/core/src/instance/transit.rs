@@ -1,0 +1,299 @@
+//! What is decided while an instance is on its way to another node: from the reports of both nodes
+//! to the point of no return, or back.
+//!
+//! A failure before that point brings the instance back to what it was; one after it cannot any
+//! more. What either node keeps of the other's is removed by tasks that nobody waits for: their
+//! reports are nobody's step.
+
+use super::{
+    Event, Instance, Job, Journey, LivePolicy, Phase, Status, Step,
+    observe::{advance, end, order_step},
+    specify,
+};
+use crate::{
+    decision::{Context, Decision},
+    ids::{Generation, NodeId},
+    name,
+    node::Duty,
+    port::guest::{Mobility, Preflight, Running},
+    rejection::Rejection,
+    spec::Incarnation,
+    task::{Subject, Work},
+    world::World,
+};
+
+type Decided = Result<(), Rejection>;
+
+/// What a decision is made from and written to, together.
+pub(super) struct Desk<'a> {
+    pub world: &'a World,
+    pub context: &'a Context,
+    pub decision: &'a mut Decision,
+}
+
+/// How it could move, said by the node it is on.
+pub(super) fn assessed(desk: &mut Desk<'_>, instance: &Instance, found: &Preflight) -> Decided {
+    let Some((job, journey)) = instance.moves() else { return Ok(()) };
+    if found.verdict != Mobility::Live && journey.live == LivePolicy::Required {
+        return abort(desk, instance, &not_live(&found.reasons));
+    }
+    let planned = Journey { mode: found.verdict, ..journey.clone() };
+    let steps = planned.ahead(job.operation, instance.status, true);
+    let fact = Event::MoveAssessed { mode: found.verdict, reasons: found.reasons.clone(), steps };
+    advance(desk, instance, vec![fact])
+}
+
+pub(super) fn not_live(reasons: &[String]) -> String {
+    let reasons =
+        if reasons.is_empty() { "no reason given".to_owned() } else { reasons.join("; ") };
+    format!("It cannot move while it runs: {reasons}")
+}
+
+/// A round came over. With the last one it is the other node's.
+pub(super) fn received(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    step: &Step,
+    bytes: u64,
+) -> Decided {
+    let (Step::Receive { round, last }, Some((job, journey))) = (step, instance.moves()) else {
+        return Ok(());
+    };
+    if *last {
+        return moved(desk, instance, None, bytes);
+    }
+    let mut planned = journey.clone();
+    planned.rounds.push(*round);
+    let another = planned.wants_another(bytes);
+    let steps = planned.ahead(job.operation, instance.status, another);
+    advance(desk, instance, vec![Event::RoundReceived { round: *round, bytes, steps }])
+}
+
+/// The point of no return. `alive`: the guest that was restored there.
+pub(super) fn moved(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    alive: Option<&Running>,
+    bytes: u64,
+) -> Decided {
+    let Some((job, journey)) = instance.moves() else { return Ok(()) };
+    let epoch = instance.epoch().next();
+    let steps = match alive {
+        Some(_) => vec![Step::Activate],
+        None if journey.running => vec![Step::Start],
+        // It ended by itself on the way.
+        None if instance.ephemeral && instance.last_exit.is_some() => vec![Step::Delete],
+        None => Vec::new(),
+    };
+    let (from, to) = (instance.node, journey.to);
+    let fact = Event::Moved {
+        from,
+        to,
+        epoch,
+        idmap: journey.idmap,
+        guest: alive.map(|running| (running.pid, running.incarnation)),
+        bytes,
+        as_of: None,
+        home: home(desk.world, instance, to),
+        steps,
+    };
+    release_slot(desk.decision, from, instance);
+    let overtaking = Incarnation { epoch, generation: Generation::default() };
+    let work = Work::DeleteInstance { pool: instance.pool };
+    desk.decision.order(from, job.operation, Subject::Instance(instance.id), overtaking, work);
+    advance(desk, instance, vec![fact])
+}
+
+/// Where it goes back to one day: whoever leaves a node because that is evacuated returns.
+pub(super) fn home(world: &World, instance: &Instance, to: NodeId) -> Option<NodeId> {
+    let duty = world.nodes.get(&instance.node).map(|node| node.duty);
+    match duty {
+        Some(Duty::Evacuating { .. } | Duty::Evacuated) => {
+            Some(instance.home.unwrap_or(instance.node)).filter(|home| *home != to)
+        }
+        Some(Duty::Serving | Duty::Restoring { .. }) | None => None,
+    }
+}
+
+/// The host ids that the instance holds on a node are free.
+fn release_slot(decision: &mut Decision, node: NodeId, instance: &Instance) {
+    let name = specify::slot(node, instance.idmap);
+    decision.record(name.stream(), name::Event::Released { name });
+}
+
+/// A step of a move failed.
+pub(super) fn failed(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    step: &Step,
+    error: &str,
+) -> Decided {
+    let Some((job, journey)) = instance.moves() else { return Ok(()) };
+    match (instance.phase(), step) {
+        (Some(Phase::Leaving), Step::Assess | Step::Checkpoint | Step::RestoreLive { .. })
+            if journey.live != LivePolicy::Required =>
+        {
+            degrade(desk, instance, step, error)
+        }
+        (Some(Phase::Leaving), _) => abort(desk, instance, error),
+        (Some(Phase::Returning), _) => {
+            let first = journey.error.as_deref().unwrap_or_default();
+            let error = format!("{first}; and it could not be brought back: {error}");
+            give_up(desk, instance, job, &error)
+        }
+        (Some(Phase::Arrived) | None, _) => {
+            let error = format!("It moved, but does not run there: {error}");
+            give_up(desk, instance, job, &error)
+        }
+    }
+}
+
+/// What does not work while it runs is done with a stop.
+fn degrade(desk: &mut Desk<'_>, instance: &Instance, step: &Step, error: &str) -> Decided {
+    let Some((job, journey)) = instance.moves() else { return Ok(()) };
+    let mode = Mobility::NearLive;
+    let planned = Journey { mode, ..journey.clone() };
+    let mut steps = Vec::new();
+    if matches!(step, Step::RestoreLive { .. }) && instance.status.is_up() {
+        steps.push(Step::Resume);
+    }
+    steps.extend(planned.ahead(job.operation, instance.status, planned.rounds.is_empty()));
+    advance(desk, instance, vec![Event::MoveDegraded { mode, reason: error.to_owned(), steps }])
+}
+
+/// It stays where it is, and becomes what it was.
+pub(super) fn abort(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> Decided {
+    let Some((job, journey)) = instance.moves() else { return Ok(()) };
+    let (steps, landed) = (way_back(instance, job, journey), job.has_landed());
+    let fact = Event::MoveAborted { error: error.to_owned(), steps };
+    let mut after = instance.clone();
+    after.evolve(&fact, desk.context.time);
+    desk.decision.record(instance.id.stream(), fact);
+    let slot = specify::slot(journey.to, journey.idmap);
+    desk.decision.record(slot.stream(), name::Event::Released { name: slot });
+
+    let generation = instance.next_generation();
+    desk.decision.record(instance.id.stream(), Event::Continued { generation });
+    after.incarnation.generation = generation;
+    if landed {
+        let work = Work::DeleteInstance { pool: instance.pool };
+        let subject = Subject::Instance(instance.id);
+        desk.decision.order(journey.to, job.operation, subject, after.incarnation, work);
+    }
+    let next = after.job.as_ref().and_then(|job| job.steps.first());
+    match next {
+        Some(step) => order_step(desk, &after, step),
+        None => {
+            if landed {
+                drop_rounds(desk.decision, &after, job, after.node);
+            }
+            end(desk.decision, instance, Err(error));
+            Ok(())
+        }
+    }
+}
+
+/// What brings the instance back to what it was before the move.
+fn way_back(instance: &Instance, job: &Job, journey: &Journey) -> Vec<Step> {
+    let held = matches!(
+        job.steps.first(),
+        Some(Step::Checkpoint | Step::RestoreLive { .. } | Step::Resume)
+    );
+    match instance.status {
+        Status::Running { .. } | Status::Frozen { .. } if held => vec![Step::Resume],
+        Status::Stopped if journey.running => vec![Step::Start],
+        Status::Creating | Status::Stopped | Status::Running { .. } | Status::Frozen { .. } => {
+            Vec::new()
+        }
+    }
+}
+
+/// The job ends badly, where the instance is.
+fn give_up(desk: &mut Desk<'_>, instance: &Instance, job: &Job, error: &str) -> Decided {
+    let fact = Event::Failed { verb: job.verb, error: error.to_owned() };
+    desk.decision.record(instance.id.stream(), fact);
+    sweep(desk.decision, instance, job);
+    end(desk.decision, instance, Err(error));
+    Ok(())
+}
+
+/// After a journey: the snapshots that were only made for it go.
+pub(super) fn sweep(decision: &mut Decision, after: &Instance, job: &Job) {
+    let generation = after.next_generation();
+    let mut swept = after.clone();
+    swept.incarnation.generation = generation;
+    decision.record(after.id.stream(), Event::Continued { generation });
+    drop_rounds(decision, &swept, job, after.node);
+}
+
+/// Orders the removal of a journey's snapshots from a node, at the instance's incarnation.
+fn drop_rounds(decision: &mut Decision, instance: &Instance, job: &Job, node: NodeId) {
+    let work = Work::DropRounds {
+        pool: instance.pool,
+        volume: instance.id.into(),
+        rounds: job.possible_rounds(),
+    };
+    let subject = Subject::Instance(instance.id);
+    decision.order(node, job.operation, subject, instance.incarnation, work);
+}
+
+/// A node is lost: what waits for it and can still be called off is.
+///
+/// # Errors
+/// When what brings an instance back cannot be specified any more.
+pub fn node_lost(
+    world: &World,
+    context: &Context,
+    decision: &mut Decision,
+    node: NodeId,
+) -> Decided {
+    let desk = &mut Desk { world, context, decision };
+    for instance in world.instances.values() {
+        let Some((job, journey)) = instance.moves() else { continue };
+        let touched = node == instance.node || node == journey.to;
+        let Some(step) = job.steps.first().filter(|_| touched) else { continue };
+        let name = world.nodes.get(&node).map_or("?", |node| node.name.as_str());
+        // A stop that is under way ends somehow, and only then it is known what is to be undone.
+        let stops = matches!(step, Step::Stop { .. });
+        if instance.phase() == Some(Phase::Leaving) && !stops {
+            abort(desk, instance, &format!("Cluster member {name:?} was lost in the middle"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A node holds a guest for which nothing came for too long.
+///
+/// # Errors
+/// As [`node_lost`].
+pub fn observe_overheld(
+    world: &World,
+    context: &Context,
+    node: NodeId,
+    held: &Running,
+) -> Result<Decision, Rejection> {
+    let mut decision = Decision::for_context(context);
+    let Some(instance) = world.instances.get(&held.instance) else { return Ok(decision) };
+    let Some((job, _)) = instance.moves() else { return Ok(decision) };
+    let waits = matches!(job.steps.first(), Some(Step::RestoreLive { .. }));
+    let is_it = instance.node == node && instance.guest == held.incarnation;
+    if is_it && waits && instance.phase() == Some(Phase::Leaving) {
+        decision.answer.operation = job.operation;
+        let desk = &mut Desk { world, context, decision: &mut decision };
+        abort(desk, instance, "The guest was held for too long and the other node is not done")?;
+    }
+    Ok(decision)
+}
+
+/// Why a move cannot go on, if it still can be called off.
+pub(super) fn obstacle(world: &World, instance: &Instance) -> Option<String> {
+    let (_, journey) = instance.moves()?;
+    if instance.phase() != Some(Phase::Leaving) {
+        return None;
+    }
+    [instance.node, journey.to].into_iter().find_map(|node| match world.nodes.get(&node) {
+        Some(node) if node.is_online() => None,
+        Some(node) => Some(format!("Cluster member {:?} is offline", node.name)),
+        None => Some("The cluster member is gone".to_owned()),
+    })
+}
