@@ -1,6 +1,8 @@
 //! A pool under test with all that is needed around it, and the proof that nothing stays behind.
 
 use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -152,9 +154,51 @@ impl Unpacker for TestImages {
         let rootfs = target.join("rootfs");
         std::fs::create_dir(&rootfs).unwrap();
         std::fs::write(rootfs.join(IMAGE_FILE), image.as_str()).unwrap();
+        std::fs::create_dir(rootfs.join("replaced")).unwrap();
+        std::fs::write(rootfs.join("replaced/old"), "old").unwrap();
         std::fs::write(target.join("metadata.yaml"), "architecture: x86_64\n").unwrap();
         Ok(())
     }
+}
+
+/// All that can be seen of a tree but for when it was made and where it lies.
+pub(crate) fn describe(top: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![PathBuf::new()];
+    while let Some(path) = left.pop() {
+        let at = top.join(&path);
+        let stat = std::fs::symlink_metadata(&at).unwrap();
+        let content = if stat.is_file() {
+            blake3::hash(&std::fs::read(&at).unwrap()).to_string()
+        } else if stat.is_symlink() {
+            format!("{:?}", std::fs::read_link(&at).unwrap())
+        } else {
+            String::new()
+        };
+        if stat.is_dir() {
+            let inside = std::fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name());
+            left.extend(inside.map(|name| path.join(name)));
+        }
+        // A directory's size and count of links are its file system's affair.
+        let shape = if stat.is_dir() { (0, 0) } else { (stat.size(), stat.nlink()) };
+        let time = (stat.mtime(), stat.mtime_nsec());
+        let owner = (stat.uid(), stat.gid(), stat.rdev());
+        let kind = format!("{:o} {owner:?} {shape:?} {time:?}", stat.mode());
+        found.insert(path, format!("{kind} {:?} {content}", attributes(&at)));
+    }
+    found
+}
+
+fn attributes(at: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut names = vec![0; 1 << 16];
+    let length = rustix::fs::llistxattr(at, &mut names[..]).unwrap();
+    let names = String::from_utf8(names[..length].to_vec()).unwrap();
+    let read = |name: &str| {
+        let mut value = vec![0; 1 << 16];
+        let length = rustix::fs::lgetxattr(at, name, &mut value[..]).unwrap();
+        (name.to_owned(), value[..length].to_vec())
+    };
+    names.split_terminator('\0').map(read).collect()
 }
 
 /// Interrupts after so many steps.

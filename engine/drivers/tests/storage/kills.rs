@@ -54,6 +54,10 @@ fn copy() -> VolumeId {
     VolumeId::derive(&["kill -9", "copy"])
 }
 
+fn guest() -> VolumeId {
+    VolumeId::derive(&["kill -9", "arrived"])
+}
+
 fn snapshot() -> SnapshotId {
     SnapshotId::derive(&["kill -9"])
 }
@@ -88,6 +92,17 @@ async fn call(
         "restore" => storage.restore_snapshot(pool, volume(), snapshot()).await,
         "forget" => storage.delete_snapshot(pool, volume(), snapshot()).await,
         "delete" => storage.delete_volume(pool, volume()).await,
+        "receive" => {
+            let stream = std::fs::File::open(directory.join("stream")).unwrap();
+            let bytes = storage.receive(pool, guest(), snapshot(), None, stream.into()).await;
+            bytes.map(|_| ())
+        }
+        "root" => {
+            let (volume, snapshot) = (guest(), Some(snapshot()));
+            let source = RootSource::Volume { volume, snapshot, image: Some(image()) };
+            storage.create_root(pool, guest(), &source, None).await
+        }
+        "delete arrived" => storage.delete_volume(pool, guest()).await,
         "delete copy" => storage.delete_volume(pool, copy()).await,
         "unwant" => storage.remove_image(pool, &image()).await,
         "remove" => storage.remove_pool(pool).await,
@@ -125,6 +140,10 @@ async fn survive(kind: Kind) {
     }
     assert!(host.write(volume(), "a", b"old").await);
     killed += persist(&host, "snapshot");
+    let stream = std::fs::File::create(host.ground.directory.path().join("stream")).unwrap();
+    host.storage.send(host.id(), volume(), snapshot(), None, stream.into()).await.unwrap();
+    killed += persist(&host, "receive");
+    killed += persist(&host, "root");
     assert!(host.write(volume(), "a", b"new").await);
     killed += persist(&host, "copy");
     killed += persist(&host, "restore");
@@ -132,7 +151,8 @@ async fn survive(kind: Kind) {
     host.restart();
     assert_eq!(host.read(volume(), "a").await.unwrap(), b"old");
     assert_eq!(host.read(copy(), "a").await.unwrap(), b"new");
-    for name in ["forget", "delete", "unwant"] {
+    assert_eq!(host.read(guest(), "a").await.unwrap(), b"old");
+    for name in ["forget", "delete", "delete arrived", "unwant"] {
         killed += persist(&host, name);
     }
     assert_eq!(host.storage.volumes(host.id()).await.unwrap(), [copy()]);

@@ -7,3 +7,5 @@ mod kills;
 mod laws;
 mod overlay;
 mod pools;
+mod streams;
+mod transfer;

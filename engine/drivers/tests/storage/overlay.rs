@@ -11,7 +11,11 @@ use stapes_core::{
 use crate::host::{Host, Kind};
 
 /// Mounts the layers where only this thread sees it, and does something there.
-fn inside<T: Send>(layers: &RootLayers, at: &Path, act: impl FnOnce(&Path) -> T + Send) -> T {
+pub(crate) fn inside<T: Send>(
+    layers: &RootLayers,
+    at: &Path,
+    act: impl FnOnce(&Path) -> T + Send,
+) -> T {
     let RootLayers::Overlay { lower, volume } = layers else { panic!("{layers:?}") };
     let (upper, work) = (volume.join(UPPER), volume.join(WORK));
     let options = format!(

@@ -107,7 +107,7 @@ impl Copy {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())?;
                 rustix::fs::symlinkat(target, to, name)?;
-                outside(to, name, &found)
+                outside(from, to, name, &found)
             }
             kind @ (FileType::BlockDevice
             | FileType::CharacterDevice
@@ -115,7 +115,7 @@ impl Copy {
             | FileType::Socket) => {
                 let mode = Mode::from_raw_mode(found.st_mode);
                 rustix::fs::mknodat(to, name, kind, mode, found.st_rdev)?;
-                outside(to, name, &found)?;
+                outside(from, to, name, &found)?;
                 rustix::fs::chmodat(to, name, mode, AtFlags::empty())
             }
             FileType::Unknown => Ok(()),
@@ -222,8 +222,35 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, found: &Stat) -> io::Res
 }
 
 fn extended_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    copy_attributes(
+        |names| rustix::fs::flistxattr(from, names),
+        |name, value| rustix::fs::fgetxattr(from, name, value),
+        |name, value| rustix::fs::fsetxattr(to, name, value, XattrFlags::empty()),
+    )
+}
+
+/// Of what must not be opened: through the kernel's links to the open directories.
+fn attributes_of_name(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    use std::os::{fd::AsRawFd, unix::ffi::OsStrExt};
+    let path = |directory: BorrowedFd<'_>| {
+        let directory = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        PathBuf::from(directory).join(std::ffi::OsStr::from_bytes(name.to_bytes()))
+    };
+    let (from, to) = (path(from), path(to));
+    copy_attributes(
+        |names| rustix::fs::llistxattr(&from, names),
+        |name, value| rustix::fs::lgetxattr(&from, name, value),
+        |name, value| rustix::fs::lsetxattr(&to, name, value, XattrFlags::empty()),
+    )
+}
+
+fn copy_attributes(
+    list: impl Fn(&mut [u8]) -> io::Result<usize>,
+    get: impl Fn(&CStr, &mut [u8]) -> io::Result<usize>,
+    set: impl Fn(&CStr, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut names = vec![0; XATTR_BYTES_MAX];
-    let length = match rustix::fs::flistxattr(from, names.as_mut_slice()) {
+    let length = match list(&mut names) {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(error) => return Err(error),
@@ -234,21 +261,22 @@ fn extended_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<(
     let mut value = vec![0; XATTR_BYTES_MAX];
     for name in names[..length].split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        let size = match rustix::fs::fgetxattr(from, name, value.as_mut_slice()) {
+        let size = match get(name, &mut value) {
             Ok(size) => size,
             // Removed meanwhile.
             Err(Errno::NODATA) => continue,
             Err(error) => return Err(error),
         };
-        rustix::fs::fsetxattr(to, name, &value[..size], XattrFlags::empty())?;
+        set(name, &value[..size])?;
     }
     Ok(())
 }
 
-/// Owner and times of what must not be opened.
-fn outside(to: BorrowedFd<'_>, name: &CStr, found: &Stat) -> io::Result<()> {
+/// Owner, times and extended attributes of what must not be opened.
+fn outside(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, found: &Stat) -> io::Result<()> {
     let (user, group) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
     rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    attributes_of_name(from, to, name)?;
     rustix::fs::utimensat(to, name, &times(found), AtFlags::SYMLINK_NOFOLLOW)
 }
 
