@@ -5,5 +5,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod peer;
 pub mod server;
+pub mod tls;
 pub mod wire;

@@ -118,6 +118,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     // The log locks, preallocates and syncs its own files; a managed server is a process; a lease runs
     // by the clock that counts while the machine sleeps.
     ("rustix", &["stapes-drivers", "stapes-log", "stapes-nats", "stapes-node", "stapes-shim"]),
+    ("rustls", &["stapes-api"]),
+    ("rustls-webpki", &["stapes-api"]),
     ("seccompiler", &["stapes-drivers"]),
     ("serde-saphyr", &["stapes-drivers"]),
     ("similar", &["stapes"]),
@@ -125,6 +127,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("socket2", &["stapes-drivers"]),
     ("strsim", &["stapes"]),
     ("tar", &["stapes-drivers"]),
+    ("tokio-rustls", &["stapes-api"]),
     ("tokio-tungstenite", &["stapes-api"]),
     ("tower", &["stapes-api"]),
     ("tower-http", &["stapes-api"]),
