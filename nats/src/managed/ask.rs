@@ -1,18 +1,24 @@
 //! Questions to this node's own server: is it there, is it ours, is it ready, what does the cluster of
 //! servers look like.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use async_nats::client::Request;
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use stapes_core::ids::NodeId;
+use tokio::time::{Instant, timeout_at};
 
-use super::{ManagedConfig, ManagedError, Role, paths::Paths, rights, server_name};
+use super::{
+    Deciders, ManagedConfig, ManagedError, Role, node_of, paths::Paths, rights, server_name,
+};
 use crate::{Authentication, ConnectConfig, Connection, OpenError};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// How long servers that are there may take to say so.
+const PONGS_WITHIN: Duration = Duration::from_millis(500);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,10 +106,45 @@ impl System {
 
     /// `None` when no leader is known.
     pub(super) async fn meta(&self) -> Result<Option<Meta>, ManagedError> {
+        Ok(self.known_meta().await?.filter(|meta| meta.leader.is_some()))
+    }
+
+    /// `None` when this server is a relay.
+    async fn known_meta(&self) -> Result<Option<Meta>, ManagedError> {
         let answer = self.ask_server("JSZ").await?;
         let meta = answer.get("data").and_then(|data| data.get("meta_cluster"));
-        let meta = meta.and_then(|meta| Meta::deserialize(meta).ok());
-        Ok(meta.filter(|meta| meta.leader.as_deref().is_some_and(|leader| !leader.is_empty())))
+        Ok(meta.and_then(|meta| Meta::deserialize(meta).ok()).map(|mut meta| {
+            meta.leader = meta.leader.filter(|leader| !leader.is_empty());
+            meta
+        }))
+    }
+
+    /// The servers that decide, and all that answer, of which `expected` are known.
+    pub(super) async fn deciders(&self, expected: usize) -> Result<Deciders, ManagedError> {
+        let meta = self.known_meta().await?;
+        let online = self.online(expected).await?;
+        let leader = meta.as_ref().and_then(|meta| meta.leader.as_deref()).and_then(node_of);
+        Ok(Deciders { leader, size: meta.map_or(0, |meta| meta.cluster_size), online })
+    }
+
+    /// Whose servers answer, waiting no longer than for all that are expected.
+    async fn online(&self, expected: usize) -> Result<BTreeSet<NodeId>, ManagedError> {
+        let failed = |error: &dyn std::error::Error| ManagedError::Answer(error.to_string());
+        let client = self.connection.client();
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+        let ping = client.publish_with_reply("$SYS.REQ.SERVER.PING", inbox, "".into());
+        ping.await.map_err(|error| failed(&error))?;
+        let mut online = BTreeSet::new();
+        let until = Instant::now() + PONGS_WITHIN;
+        while online.len() < expected
+            && let Ok(Some(answer)) = timeout_at(until, answers.next()).await
+        {
+            let value: Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
+            let name = value.pointer("/server/name").and_then(Value::as_str);
+            online.extend(name.and_then(node_of));
+        }
+        Ok(online)
     }
 
     /// Takes a server that does not come back out of those that decide.

@@ -16,11 +16,15 @@
 //! long as it is alone a [companion](companion) stands beside it while it starts: measured 2 s from
 //! start to answer, as for any server. Joining is then nothing special: the others' routes and
 //! credentials are put into the configuration, which is reloaded, the newcomer's server is started,
-//! and the log is told to have three replicas; nobody restarts, and nothing is copied by hand.
+//! and the log is told to have three replicas; nobody restarts, and nothing is copied by hand. The
+//! members are told of a newcomer *before* its server is started, or they would not let it in.
 //!
 //! **Two servers are worse than one**: both must be there for JetStream to change anything, consumers
 //! included. Let the second node's server be a [`Role::Relay`] until the third is there, and likewise
 //! those beyond the fifth: a relay serves its node and keeps nothing.
+//!
+//! **Servers trust each other.** A node's rights bind its clients, at every server; who runs a server
+//! is a part of the cluster and holds the whole log. Routes are open to pinned keys only.
 //!
 //! **An empty server joins only a cluster that answers**: empty ones that meet without the others would
 //! agree on an empty cluster, and those who hold the log would follow them and delete it.
@@ -35,7 +39,7 @@ mod rights;
 mod supervisor;
 mod version;
 
-use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use stapes_core::ids::{Fingerprint, NodeId};
 use uuid::Uuid;
@@ -99,6 +103,17 @@ pub enum Beginning {
     Join,
 }
 
+/// The servers that decide together about streams and consumers; most of them must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deciders {
+    /// `None` when too few are there.
+    pub leader: Option<NodeId>,
+    /// How many they are, there or not; relays do not count.
+    pub size: usize,
+    /// Whose server answers, relays and this node's own included.
+    pub online: BTreeSet<NodeId>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ManagedError {
     #[error(
@@ -139,6 +154,8 @@ pub enum ManagedError {
     Died(String),
     #[error("nats-server does not answer")]
     Unreachable(#[from] OpenError),
+    #[error("this node's nats-server is down, and is being started")]
+    Down,
     #[error("nats-server answers: {0}")]
     Answer(String),
     #[error("{what} {path}")]
@@ -161,6 +178,7 @@ impl ManagedError {
             | Self::NotReady { .. }
             | Self::Died(_)
             | Self::Unreachable(_)
+            | Self::Down
             | Self::Answer(_)
             | Self::Io { .. } => true,
             Self::NoBinary { .. }
@@ -172,6 +190,11 @@ impl ManagedError {
             | Self::Ended => false,
         }
     }
+}
+
+/// The node whose server it is.
+fn node_of(server: &str) -> Option<NodeId> {
+    server.strip_prefix("node-")?.parse().ok()
 }
 
 /// What a node's server is called: it must stay the same for good, so it is not the node's name.

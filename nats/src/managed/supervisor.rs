@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    ManagedConfig, ManagedError, ask,
+    Deciders, ManagedConfig, ManagedError, ask,
     config::{Keys, render},
     launch::{Running, launch, put, reloads},
     paths::{Paths, find},
@@ -52,6 +52,7 @@ pub enum Stop {
 enum Order {
     Update(Box<ManagedConfig>, oneshot::Sender<Result<(), ManagedError>>),
     RemovePeer(String, oneshot::Sender<Result<(), ManagedError>>),
+    Deciders(oneshot::Sender<Result<Deciders, ManagedError>>),
     Stop(Stop, oneshot::Sender<Result<(), ManagedError>>),
 }
 
@@ -147,6 +148,14 @@ impl ManagedServer {
         self.order(|answer| Order::RemovePeer(server_name(node), answer)).await
     }
 
+    /// The servers that decide together, as this node's server sees them.
+    ///
+    /// # Errors
+    /// When this node's server is down, or is a relay.
+    pub async fn deciders(&self) -> Result<Deciders, ManagedError> {
+        self.order(Order::Deciders).await
+    }
+
     /// Ends the server, and the watch over it.
     ///
     /// # Errors
@@ -155,10 +164,10 @@ impl ManagedServer {
         self.order(|answer| Order::Stop(how, answer)).await
     }
 
-    async fn order(
+    async fn order<T>(
         &self,
-        order: impl FnOnce(oneshot::Sender<Result<(), ManagedError>>) -> Order,
-    ) -> Result<(), ManagedError> {
+        order: impl FnOnce(oneshot::Sender<Result<T, ManagedError>>) -> Order,
+    ) -> Result<T, ManagedError> {
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ManagedError::Ended)?;
         answered.await.map_err(|_| ManagedError::Ended)?
@@ -218,6 +227,10 @@ impl Supervisor {
                 None => return Next::Over,
                 Some(Order::RemovePeer(name, answer)) => {
                     let _ = answer.send(running.system.remove_peer(&name).await);
+                }
+                Some(Order::Deciders(answer)) => {
+                    let expected = self.config.borrow().peers.len() + 1;
+                    let _ = answer.send(running.system.deciders(expected).await);
                 }
                 Some(Order::Stop(how, answer)) => {
                     let ended = match how {
@@ -307,8 +320,10 @@ impl Supervisor {
             match order {
                 None => return Next::Over,
                 Some(Order::RemovePeer(_, answer)) => {
-                    let why = "the server is down".to_owned();
-                    let _ = answer.send(Err(ManagedError::Answer(why)));
+                    let _ = answer.send(Err(ManagedError::Down));
+                }
+                Some(Order::Deciders(answer)) => {
+                    let _ = answer.send(Err(ManagedError::Down));
                 }
                 Some(Order::Stop(_, answer)) => {
                     let ended = super::process::end_recorded(&self.paths.record).await;
@@ -327,6 +342,10 @@ impl Supervisor {
         match launch(&config, &self.paths).await {
             Ok(running) => Next::Running(Box::new(running)),
             Err(error) => {
+                if let ManagedError::NotReady { answers: true, .. } = error {
+                    // It needs no other start, only the others: they are looked for all the time.
+                    self.pause = PAUSE_MIN;
+                }
                 let why = ask::because(&error);
                 tracing::warn!(why, "nats-server is tried again");
                 Next::Down(why)

@@ -12,10 +12,11 @@ use std::{
 use async_nats::{Client, ConnectOptions};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, SanType,
+    Issuer, KeyPair, PublicKeyData, SanType,
 };
+use sha2::{Digest, Sha256};
 use stapes_core::{
-    ids::{CommitId, NodeId, Revision, Sequence, StreamId, StreamKind},
+    ids::{CommitId, Fingerprint, NodeId, Revision, Sequence, StreamId, StreamKind},
     port::log::{AppendError, Commit, EventLog, Expected, Part},
 };
 use stapes_nats::{
@@ -41,6 +42,7 @@ pub(crate) struct Site {
     pub(crate) node: NodeId,
     client: SocketAddr,
     route: SocketAddr,
+    key: Fingerprint,
     pub(crate) dir: PathBuf,
 }
 
@@ -55,8 +57,8 @@ impl Farm {
             let dir = dir.path().join(format!("n{}", number + 1));
             fs::create_dir(&dir).unwrap();
             let node = NodeId(Uuid::new_v4());
-            certify(&dir, &authority.0, node);
-            Site { node, client: ports[number * 2], route: ports[number * 2 + 1], dir }
+            let key = certify(&dir, &authority.0, node);
+            Site { node, client: ports[number * 2], route: ports[number * 2 + 1], key, dir }
         };
         let nodes = (0..nodes).map(site).collect();
         Self { cluster, authority: authority.0, nodes, dir }
@@ -82,11 +84,11 @@ impl Farm {
                     node: site.node,
                     client: site.client,
                     route: site.route,
-                    public_key: None,
+                    public_key: Some(site.key.clone()),
                 })
                 .collect(),
             tls: self.tls(&own.dir),
-            public_key: None,
+            public_key: Some(own.key.clone()),
             nodes: self.nodes[..known].iter().map(|site| site.node).collect(),
             role: Role::Keeper,
             beginning: if number == 1 { Beginning::Found } else { Beginning::Join },
@@ -170,7 +172,8 @@ fn issuer(name: &str) -> (Issuer<'static, KeyPair>, String) {
     (Issuer::new(params, key), pem)
 }
 
-fn certify(dir: &Path, authority: &Issuer<'static, KeyPair>, node: NodeId) {
+/// Writes a key and its certificate; returns the key's fingerprint.
+fn certify(dir: &Path, authority: &Issuer<'static, KeyPair>, node: NodeId) -> Fingerprint {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -183,6 +186,8 @@ fn certify(dir: &Path, authority: &Issuer<'static, KeyPair>, node: NodeId) {
     let pem = params.signed_by(&key, authority).unwrap().pem();
     fs::write(dir.join("node.crt"), pem).unwrap();
     fs::write(dir.join("node.key"), key.serialize_pem()).unwrap();
+    let digest = Sha256::digest(key.subject_public_key_info());
+    Fingerprint::new(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).unwrap()
 }
 
 /// Ports that nobody uses, held together while they are chosen so that they differ.

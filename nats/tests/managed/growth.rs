@@ -60,6 +60,9 @@ async fn one_becomes_three_and_one_of_three_may_die() {
     assert_eq!(farm.site(1).pid(), founder, "the founder was not restarted");
     let kept = kept_log(&farm, &servers[0]).await;
     kept.set_replicas(3).await.unwrap();
+    let deciders = servers[1].deciders().await.unwrap();
+    assert_eq!((deciders.size, deciders.online.len()), (3, 3));
+    assert!(deciders.leader.is_some_and(|leader| deciders.online.contains(&leader)));
     replicated(&kept, 3).await;
     for server in &servers {
         check(&log(&farm, server).await, 200).await;
@@ -140,4 +143,44 @@ async fn a_node_leaves_and_the_rest_decides_without_it() {
     append(&log(&farm, &again).await, 10..20).await;
     check(&log(&farm, &again).await, 20).await;
     again.stop(Stop::Now).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_of_three_are_enough_and_one_waits_for_another() {
+    let farm = Farm::new(3);
+    let mut servers = founded(&farm).await;
+    append(&log(&farm, &servers[0]).await, 0..50).await;
+    grow(&farm, &mut servers, 3).await;
+    kept_log(&farm, &servers[0]).await.set_replicas(3).await.unwrap();
+    replicated(&log(&farm, &servers[0]).await, 3).await;
+    let members = [1, 2].map(|number| farm.config(number, 3));
+    for number in 1..=3 {
+        servers[number - 1].update(farm.config(number, 3)).await.unwrap();
+    }
+    for server in servers {
+        server.stop(Stop::Now).await.unwrap();
+    }
+
+    // The power comes back, and with it two of three.
+    let [one, two] = members.map(ManagedServer::start);
+    let (one, two) = tokio::join!(one, two);
+    let (one, two) = (one.unwrap(), two.unwrap());
+    check(&log(&farm, &two).await, 50).await;
+    append(&log(&farm, &one).await, 50..60).await;
+
+    // One alone does not decide, and says who is missing.
+    two.stop(Stop::Now).await.unwrap();
+    let alone = async {
+        while one.deciders().await.unwrap().leader.is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        one.deciders().await.unwrap()
+    };
+    let alone = tokio::time::timeout(SOON, alone).await.unwrap();
+    assert_eq!((alone.size, alone.online.len()), (3, 1));
+    let three = ManagedServer::start(farm.config(3, 3)).await.unwrap();
+    append(&log(&farm, &three).await, 60..70).await;
+    check(&log(&farm, &one).await, 70).await;
+    one.stop(Stop::Now).await.unwrap();
+    three.stop(Stop::Now).await.unwrap();
 }

@@ -10,11 +10,11 @@ use futures::StreamExt;
 use stapes_core::ids::NodeId;
 use stapes_nats::{
     ConnectConfig,
-    managed::{ManagedServer, Stop},
+    managed::{ManagedConfig, ManagedServer, Role, Stop},
 };
 use uuid::Uuid;
 
-use crate::farm::{Farm, append, connect, kept_log, log};
+use crate::farm::{Farm, SOON, append, connect, kept_log, log};
 
 /// What is not permitted is not answered: only so long is it waited for.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -53,6 +53,34 @@ async fn only_members_certificates_are_let_in() {
     connect(&keeper).await.expect("the keeper is let in");
     let forged = ConnectConfig { tls: Some(farm.forged("forged-keeper", own)), ..keeper };
     connect(&forged).await.expect_err("the key alone is not enough");
+    server.stop(Stop::Now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_members_is_not_connected_to() {
+    let farm = Farm::new(2);
+    let server = ManagedServer::start(farm.config(1, 1)).await.unwrap();
+    kept_log(&farm, &server).await;
+    append(&log(&farm, &server).await, 0..5).await;
+    // It has a certificate of the authority, as one that was removed has. It thinks of itself what it
+    // likes, and its own clients, but the member's key is the only one that is pinned.
+    let relay = ManagedConfig { role: Role::Relay, ..farm.config(2, 2) };
+    let removed = ManagedServer::start(relay).await.unwrap();
+    let own = removed.connection().servers[..1].to_vec();
+    let own = ConnectConfig { servers: own, ..removed.connection() };
+    let client = connect(&own).await.unwrap();
+    assert!(!asked(&client, "$JS.API.INFO".to_owned(), String::new()).await);
+    assert_eq!(removed.deciders().await.unwrap().online.len(), 1);
+    assert_eq!(server.deciders().await.unwrap().online.len(), 1);
+    // Told of it, the member lets it in.
+    server.update(farm.config(1, 2)).await.unwrap();
+    let let_in = async {
+        while removed.deciders().await.unwrap().online.len() < 2 {
+            tokio::time::sleep(SILENCE).await;
+        }
+    };
+    tokio::time::timeout(SOON, let_in).await.unwrap();
+    removed.stop(Stop::Now).await.unwrap();
     server.stop(Stop::Now).await.unwrap();
 }
 
