@@ -1,4 +1,5 @@
-//! How quickly the log becomes views: `cargo run --release --example fold_bench [INSTANCES]`.
+//! How quickly the log becomes views: `cargo run --release --example fold_bench [INSTANCES [fold]]`.
+//! With `fold` nothing but the fold of one thread, five times.
 //!
 //! Made up: each instance is created, gets its root volume, starts, is reconfigured and stops.
 
@@ -235,6 +236,12 @@ async fn main() {
     let log = write(instances).await;
     let head = log.head().await.expect("memory is there");
     tell("written", head.0, begun);
+    if std::env::args().nth(2).is_some_and(|it| it == "fold") {
+        for _ in 0..5 {
+            drop(fold_alone(&log).await);
+        }
+        return;
+    }
     drop(fold_alone(&log).await);
     views(&log, None).await;
     let directory = tempfile::tempdir().expect("there is room");

@@ -6,15 +6,21 @@
 //!
 //! The tree is imbl's B+ tree: ordered, so that equal tables are encoded alike.
 
-use std::{borrow::Borrow, fmt, ops::RangeBounds, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::RangeBounds};
 
-use imbl::OrdMap;
+use imbl::{
+    OrdMap,
+    shared_ptr::{DefaultSharedPtr, SharedPointer},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 #[derive(Clone)]
 pub struct Table<K, V> {
-    rows: OrdMap<K, Arc<V>>,
+    rows: OrdMap<K, Row<V>>,
 }
+
+/// A value that copies of a table share.
+type Row<V> = SharedPointer<V, DefaultSharedPtr>;
 
 impl<K: Ord + Clone, V: Clone> Table<K, V> {
     #[must_use]
@@ -25,21 +31,12 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         self.rows.get(key).map(|row| &**row)
     }
 
-    /// The value itself, to be held on to.
-    #[must_use]
-    pub fn share<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Arc<V>>
-    where
-        K: Borrow<Q>,
-    {
-        self.rows.get(key).cloned()
-    }
-
     #[must_use]
     pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
-        self.rows.get_mut(key).map(Arc::make_mut)
+        self.rows.get_mut(key).map(Row::make_mut)
     }
 
     #[must_use]
@@ -51,10 +48,10 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
     }
 
     pub fn insert(&mut self, key: K, value: V) {
-        self.rows.insert(key, Arc::new(value));
+        self.rows.insert(key, Row::new(value));
     }
 
-    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Row<V>>
     where
         K: Borrow<Q>,
     {
@@ -126,7 +123,7 @@ where
 
 impl<K: Ord + Clone, V: Clone> FromIterator<(K, V)> for Table<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Self {
-        Self { rows: rows.into_iter().map(|(key, value)| (key, Arc::new(value))).collect() }
+        Self { rows: rows.into_iter().map(|(key, value)| (key, Row::new(value))).collect() }
     }
 }
 
@@ -193,7 +190,7 @@ mod tests {
         let mut table: Table<u32, String> = (0..1000).map(|n| (n, n.to_string())).collect();
         let copy = table.clone();
         *table.get_mut(&7).unwrap() = "changed".to_owned();
-        assert!(Arc::ptr_eq(&table.share(&9).unwrap(), &copy.share(&9).unwrap()));
-        assert!(!Arc::ptr_eq(&table.share(&7).unwrap(), &copy.share(&7).unwrap()));
+        assert!(Row::ptr_eq(&table.rows[&9], &copy.rows[&9]));
+        assert!(!Row::ptr_eq(&table.rows[&7], &copy.rows[&7]));
     }
 }

@@ -35,6 +35,21 @@ pub struct Tail {
     pub digest: Option<Digest>,
 }
 
+impl Tail {
+    /// The tail once this record is the stream's last.
+    fn after(self, recorded: &Recorded) -> Result<Self, Broken> {
+        let (stream, at) = (recorded.stream, recorded.sequence);
+        if recorded.revision != self.revision.next() {
+            let (known, found) = (self.revision, recorded.revision);
+            return Err(Broken::Revision { stream, known, found, at });
+        }
+        if recorded.record.prev != self.digest {
+            return Err(Broken::Chain { stream, at });
+        }
+        Ok(Self { revision: recorded.revision, digest: Some(recorded.digest) })
+    }
+}
+
 /// A copy is cheap and shares what does not change afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct World {
@@ -52,7 +67,7 @@ pub struct World {
     /// Those under way.
     pub operations: Table<OperationId, Operation>,
     pub names: Table<Name, Held>,
-    /// Of the aggregates that may still change.
+    /// Of the aggregates that may still change, but for instances: those hold their own.
     tails: imbl::OrdMap<StreamId, Tail>,
 }
 
@@ -71,6 +86,11 @@ impl World {
     /// Where the stream ends; nothing for one that never began or is over for good.
     #[must_use]
     pub fn tail(&self, stream: StreamId) -> Tail {
+        if stream.kind == StreamKind::Instance
+            && let Some(instance) = self.instances.get(&InstanceId(stream.id))
+        {
+            return instance.tail;
+        }
         self.tails.get(&stream).copied().unwrap_or_default()
     }
 
@@ -82,35 +102,73 @@ impl World {
         if recorded.sequence != self.sequence.next() {
             return Err(Broken::Gap { known: self.sequence, found: recorded.sequence });
         }
-        let over =
-            if recorded.stream.kind == StreamKind::Task { false } else { self.extend(recorded)? };
+        if recorded.stream.kind == StreamKind::Instance {
+            self.extend_instance(recorded)?;
+        } else if recorded.stream.kind == StreamKind::Task {
+            self.evolve_all(recorded);
+        } else {
+            self.extend(recorded)?;
+        }
         self.sequence = recorded.sequence;
+        Ok(())
+    }
+
+    fn evolve_all(&mut self, recorded: &Recorded) {
         for event in recorded.record.events() {
             self.evolve(recorded.stream, event, recorded.record.time);
         }
-        if over {
-            self.tails.remove(&recorded.stream);
+    }
+
+    /// Moves the stream's tail and applies the events.
+    fn extend(&mut self, recorded: &Recorded) -> Result<(), Broken> {
+        let stream = recorded.stream;
+        if let Some(tail) = self.tails.get_mut(&stream) {
+            *tail = tail.after(recorded)?;
+        } else {
+            self.tails.insert(stream, Tail::default().after(recorded)?);
+        }
+        self.evolve_all(recorded);
+        if recorded.record.events().iter().any(ends_its_stream) {
+            self.tails.remove(&stream);
         }
         Ok(())
     }
 
-    /// Moves the stream's tail; whether this was its last record.
-    fn extend(&mut self, recorded: &Recorded) -> Result<bool, Broken> {
-        let tail = self.tails.entry(recorded.stream).or_default();
-        if recorded.revision != tail.revision.next() {
-            let (stream, known) = (recorded.stream, tail.revision);
-            return Err(Broken::Revision {
-                stream,
-                known,
-                found: recorded.revision,
-                at: recorded.sequence,
-            });
+    /// An instance holds the tail of its stream itself: most of the log is about instances, and
+    /// looking for one among all of them is what folding a record costs.
+    fn extend_instance(&mut self, recorded: &Recorded) -> Result<(), Broken> {
+        let id = InstanceId(recorded.stream.id);
+        let Some(instance) = self.instances.get_mut(&id) else {
+            self.extend(recorded)?;
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.tail = self.tails.remove(&recorded.stream).unwrap_or_default();
+            }
+            return Ok(());
+        };
+        let tail = instance.tail.after(recorded)?;
+        instance.tail = tail;
+        let (at, events) = (recorded.record.time, recorded.record.events());
+        for (place, event) in events.iter().enumerate() {
+            if let Event::Instance(event) = event
+                && event.leaves_it_there()
+            {
+                instance.evolve(event, at);
+            } else {
+                self.replace_instance(recorded, &events[place..], tail);
+                break;
+            }
         }
-        if recorded.record.prev != tail.digest {
-            return Err(Broken::Chain { stream: recorded.stream, at: recorded.sequence });
+        Ok(())
+    }
+
+    /// Applies events of an instance's stream that may make it anew or remove it.
+    fn replace_instance(&mut self, recorded: &Recorded, events: &[Event], tail: Tail) {
+        for event in events {
+            self.evolve(recorded.stream, event, recorded.record.time);
         }
-        *tail = Tail { revision: recorded.revision, digest: Some(recorded.digest) };
-        Ok(recorded.record.events().iter().any(ends_its_stream))
+        if let Some(instance) = self.instances.get_mut(&InstanceId(recorded.stream.id)) {
+            instance.tail = tail;
+        }
     }
 
     pub(crate) fn evolve(&mut self, stream: StreamId, event: &Event, at: DateTime<Utc>) {

@@ -29,6 +29,7 @@ impl Instance {
             placement: _,
         } = created.clone();
         Self {
+            tail: crate::world::Tail::default(),
             id,
             name,
             project,

@@ -29,6 +29,7 @@ use crate::{
     port::image::ImageKind,
     spec::{IdMap, Incarnation, MacAddress, RootSource},
     template::Trigger,
+    world::Tail,
 };
 
 mod create;
@@ -66,6 +67,8 @@ pub use transit::{node_lost, observe_overheld};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
+    /// Where its stream ends; the world's business.
+    pub(crate) tail: Tail,
     pub id: InstanceId,
     pub name: String,
     pub project: ProjectId,
@@ -419,6 +422,11 @@ pub struct Reconfigured {
 }
 
 impl Event {
+    /// Whether it changes an instance that is there, rather than making or removing it.
+    pub(crate) const fn leaves_it_there(&self) -> bool {
+        !matches!(self, Self::Created(_) | Self::Deleted)
+    }
+
     /// What happened, e.g. `start-requested`.
     #[must_use]
     pub fn name(&self) -> String {
