@@ -5,8 +5,8 @@
 #
 # Without root it runs what needs none, and says so.
 # Environment: STAPES_TEST_CACHE keeps built images (default: target/test-cache); STAPES_PYLXD names a
-# python that has pylxd, STAPES_NATS_SERVER a nats-server; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
-# python that has pylxd; STAPES_CRIU names a CRIU; LEAKS_SHARED=1 leaves the comparison of the whole host out, where others use it.
+# python that has pylxd, STAPES_NATS_SERVER a nats-server, STAPES_CRIU a CRIU; LEAKS_SHARED=1 leaves the
+# comparison of the whole host out, where others use it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scenarios/lib/host.sh

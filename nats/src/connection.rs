@@ -149,7 +149,12 @@ impl Connection {
         if !self.is_connected() {
             return Err(ApiError::NotConnected);
         }
-        let payload = serde_json::to_vec(question).map_err(|error| ApiError::Odd(error.into()))?;
+        let mut payload =
+            serde_json::to_vec(question).map_err(|error| ApiError::Odd(error.into()))?;
+        // Nothing to say is said by nothing.
+        if payload == b"null" {
+            payload.clear();
+        }
         let request = Request::new().payload(payload.into()).timeout(Some(ANSWER_MAX));
         let subject = format!("$JS.API.{subject}");
         let answer =

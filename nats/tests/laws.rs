@@ -1,12 +1,20 @@
-//! The log on JetStream keeps the laws of the port, on one server and on three.
+//! The log and the queues on JetStream keep the laws of their ports, on one server and on three.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use stapes_core::port::log::{EventLog, laws};
-use stapes_nats::{ConnectConfig, Connection, JetStreamLog, LogConfig, testing::Servers};
+use stapes_core::{
+    ids::NodeId,
+    port::{
+        log::{EventLog, laws},
+        queue::{self, Tasks},
+    },
+};
+use stapes_nats::{
+    ConnectConfig, Connection, JetStreamLog, JetStreamTasks, LogConfig, testing::Servers,
+};
 use uuid::Uuid;
 
 /// Each log is another cluster's, on the same servers.
@@ -23,7 +31,7 @@ impl OnServers {
         Self { servers: Servers::start(servers), replicas: servers, recent_bytes, newest }
     }
 
-    async fn open(&self, cluster: Uuid) -> Arc<dyn EventLog> {
+    async fn open(&self, cluster: Uuid) -> Arc<JetStreamLog> {
         let (servers, name) = (self.servers.urls(), "laws".to_owned());
         let config = ConnectConfig { servers, name, ..ConnectConfig::default() };
         let connection = Connection::open(config).await.unwrap();
@@ -50,6 +58,29 @@ impl laws::Maker for OnServers {
     fn many(&self) -> usize {
         1500
     }
+}
+
+#[async_trait]
+impl queue::laws::Maker for OnServers {
+    async fn log(&self) -> Arc<dyn EventLog> {
+        laws::Maker::fresh(self).await
+    }
+
+    /// By a connection of its own, as another process has it.
+    async fn tasks(&self, _: &Arc<dyn EventLog>, node: NodeId) -> Arc<dyn Tasks> {
+        let cluster = *self.newest.lock().unwrap();
+        Arc::new(JetStreamTasks::new(&*self.open(cluster).await, node))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_on_one_server() {
+    queue::laws::all(&OnServers::new(1, 32 << 20)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_on_three_servers() {
+    queue::laws::all(&OnServers::new(3, 32 << 20)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

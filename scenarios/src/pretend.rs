@@ -22,7 +22,7 @@ use stapes_core::{
     profile,
     record::{Actor, Protocol},
 };
-use stapes_node::{Drivers, Executor, ExecutorConfig};
+use stapes_node::{Drivers, Executor, ExecutorConfig, LogTasks};
 
 /// How long anything pretended may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -94,8 +94,8 @@ impl Host {
         };
         let config = ExecutorConfig { node, state_dir: self.dir.path().to_owned() };
         let reports = Arc::new(control.reports_of(node, "pretend"));
-        let executor =
-            Executor::new(config, self.log.clone(), reports, drivers, Arc::new(Unwatched));
+        let queue = Arc::new(LogTasks::new(self.log.clone(), node));
+        let executor = Executor::new(config, queue, reports, drivers, Arc::new(Unwatched));
         let executor = executor.expect("the executor starts");
         executor.take_over().await.expect("what runs is taken over");
         tasks.push(tokio::spawn(

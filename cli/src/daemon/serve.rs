@@ -15,7 +15,7 @@ use stapes_core::{
     port::log::{EventLog, ReadError},
 };
 use stapes_log::SegmentLog;
-use stapes_node::{Executor, ExecutorConfig, StartError};
+use stapes_node::{Executor, ExecutorConfig, LogTasks, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -87,7 +87,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<(), DaemonEr
 
     let executor = Executor::new(
         ExecutorConfig { node, state_dir: directory.node() },
-        log.clone(),
+        Arc::new(LogTasks::new(log.clone(), node)),
         Arc::new(control.reports_of(node, &name)),
         drivers.for_node(),
         views.progress(),

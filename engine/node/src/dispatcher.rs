@@ -1,21 +1,15 @@
-//! From the log to the subjects' queues, and the cursor behind them.
+//! From the queue of this node's tasks to the subjects' queues.
 //!
-//! Tasks of one subject are performed in order, subjects side by side. The cursor stands before the
-//! oldest task that is not done with, so a restart sees that task again.
+//! Tasks of one subject are performed in order, subjects side by side. A worker acknowledges each task
+//! after its report is durable.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::StreamExt;
 use stapes_core::{
-    ids::{Sequence, StreamId, StreamKind},
-    port::{
-        guest::Exited,
-        log::{Followed, ReadError, Stored},
-    },
-    record::Recorded,
+    ids::Sequence,
+    port::{guest::Exited, log::ReadError, queue::Delivery},
+    record::{Body, Record},
     task::{Subject, Task},
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -37,8 +31,6 @@ pub(crate) enum Request {
 /// What the queues tell the dispatcher.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// The task is done with: reported, or dropped.
-    Over(Sequence),
     /// The queue is empty and its worker would go.
     Idle(Subject),
 }
@@ -48,42 +40,28 @@ pub(crate) struct Dispatcher {
     queues: BTreeMap<Subject, mpsc::Sender<Request>>,
     notices: mpsc::UnboundedReceiver<Notice>,
     notify: mpsc::UnboundedSender<Notice>,
-    under_way: BTreeSet<Sequence>,
-    seen: Sequence,
     permits: Arc<Semaphore>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(executor: Executor) -> Self {
-        // Bounded by the tasks under way: a notice each, and one for each queue.
+        // Bounded by the queues: a notice each while it is idle.
         let (notify, notices) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(PARALLEL_MAX));
-        Self {
-            executor,
-            queues: BTreeMap::new(),
-            notices,
-            notify,
-            under_way: BTreeSet::new(),
-            seen: Sequence(0),
-            permits,
-        }
+        Self { executor, queues: BTreeMap::new(), notices, notify, permits }
     }
 
     pub(crate) async fn run(mut self) -> Result<(), ReadError> {
-        let cursor = self.executor.cursor();
-        self.seen = self.executor.log.cursor(&cursor).await?;
-        if let Err(error) = self.executor.memory.forget_until(self.seen) {
+        let done = self.executor.tasks.done().await?;
+        if let Err(error) = self.executor.memory.forget_until(done) {
             tracing::warn!(%error, "old outcomes are not forgotten");
         }
-        let mut records = self.executor.log.follow(self.seen).await?;
+        let mut deliveries = self.executor.tasks.deliver().await?;
         let mut exits = self.executor.drivers.guests.exits();
-        let mut saved = self.seen;
         loop {
             tokio::select! {
-                followed = records.next() => match followed {
-                    Some(Ok(Followed::Records(records))) => self.take(&records).await?,
-                    Some(Ok(Followed::CaughtUp(_))) => {}
-                    Some(Err(error)) => return Err(error),
+                delivery = deliveries.next() => match delivery {
+                    Some(delivery) => self.take(delivery?).await?,
                     None => return Ok(()),
                 },
                 Some(exited) = exits.next() => {
@@ -92,34 +70,24 @@ impl Dispatcher {
                 }
                 Some(notice) = self.notices.recv() => self.note(notice),
             }
-            let done = self.under_way.first().map_or(self.seen, |oldest| Sequence(oldest.0 - 1));
-            if done > saved {
-                saved = done;
-                if let Err(error) = self.executor.log.set_cursor(&cursor, done).await {
-                    tracing::warn!(%error, "the cursor is not moved; tasks will come again after a restart");
-                }
-            }
         }
     }
 
-    async fn take(&mut self, records: &[Stored]) -> Result<(), ReadError> {
-        let mine = StreamId::new(StreamKind::Task, self.executor.config.node);
-        for stored in records {
-            if stored.stream == mine {
-                let recorded = Recorded::read(stored)
-                    .map_err(|error| ReadError::Corrupt(error.to_string()))?;
-                if let Some(task) = recorded.task() {
-                    self.under_way.insert(stored.sequence);
-                    let request = Request::Perform {
-                        sequence: stored.sequence,
-                        task: Box::new(task.clone()),
-                    };
-                    self.send(task.subject.clone(), request).await;
-                }
+    async fn take(&mut self, delivery: Delivery) -> Result<(), ReadError> {
+        let sequence = delivery.sequence;
+        let record = Record::decode(&delivery.payload).map_err(|cause| {
+            ReadError::Corrupt(format!("task {sequence} was written by another version: {cause}"))
+        })?;
+        match record.body {
+            Body::Task(task) => {
+                let subject = task.subject.clone();
+                self.send(subject, Request::Perform { sequence, task }).await;
+                Ok(())
             }
-            self.seen = stored.sequence;
+            Body::Events(_) => {
+                Err(ReadError::Corrupt(format!("record {sequence} was to be a task and is none")))
+            }
         }
-        Ok(())
     }
 
     /// Queues the request; a queue that is full makes the log wait.
@@ -143,9 +111,6 @@ impl Dispatcher {
 
     fn note(&mut self, notice: Notice) {
         match notice {
-            Notice::Over(sequence) => {
-                self.under_way.remove(&sequence);
-            }
             // Dropping the sender ends the worker, unless something came in meanwhile.
             Notice::Idle(subject) => {
                 if self.queues.get(&subject).is_some_and(|queue| queue.capacity() == QUEUE_MAX) {

@@ -8,8 +8,9 @@ use stapes_core::{
         DriverError,
         guest::Guests,
         image::Images,
-        log::{EventLog, ReadError},
+        log::ReadError,
         network::Networks,
+        queue::Tasks,
         report::{Progress, ReportError, Reports},
         secret::Sealer,
         storage::Storage,
@@ -44,7 +45,7 @@ pub struct ExecutorConfig {
 #[derive(Clone, Debug)]
 pub struct Executor {
     pub(crate) config: ExecutorConfig,
-    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) tasks: Arc<dyn Tasks>,
     pub(crate) reports: Arc<dyn Reports>,
     pub(crate) drivers: Drivers,
     pub(crate) progress: Arc<dyn Progress>,
@@ -68,14 +69,14 @@ impl Executor {
     /// When its memory cannot be opened.
     pub fn new(
         config: ExecutorConfig,
-        log: Arc<dyn EventLog>,
+        tasks: Arc<dyn Tasks>,
         reports: Arc<dyn Reports>,
         drivers: Drivers,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, StartError> {
         let memory = Memory::open(&config.state_dir)
             .map_err(|source| StartError::Memory { dir: config.state_dir.clone(), source })?;
-        Ok(Self { config, log, reports, drivers, progress, memory })
+        Ok(Self { config, tasks, reports, drivers, progress, memory })
     }
 
     /// Puts pools and networks back, takes over the guests that run and reports those that ended.
@@ -114,17 +115,12 @@ impl Executor {
         Ok(())
     }
 
-    /// Performs this node's tasks for as long as the log can be followed.
+    /// Performs this node's tasks for as long as they are delivered.
     ///
     /// # Errors
-    /// Why the log cannot be followed any more.
+    /// Why they are not delivered any more.
     pub async fn run(&self) -> Result<(), ReadError> {
         Dispatcher::new(self.clone()).run().await
-    }
-
-    /// The name of this node's durable cursor.
-    pub(crate) fn cursor(&self) -> String {
-        format!("node-{}", self.config.node.0.simple())
     }
 
     /// Reports until the report is durable; an unavailable log is asked again and again, since the

@@ -1,9 +1,9 @@
 //! The executor on each node: it performs the tasks that the log orders from it, and reports.
 //!
 //! ```text
-//! log ─ tasks of this node ─► dispatcher ─► one queue a subject ─► drivers
-//!                                 ▲                 │ report (durable), then
-//!                                 └── cursor ◄──────┘ the task is done with
+//! queue of this node's tasks ─► dispatcher ─► one queue a subject ─► drivers
+//!        ▲                                          │ report (durable), then
+//!        └──────────────── acknowledged ◄───────────┘ the task is done with
 //! ```
 //!
 //! Every task is a reconcile: the drivers look at the world and converge, so a task may be performed
@@ -18,6 +18,8 @@ pub mod identity;
 pub mod membership;
 mod memory;
 mod perform;
+mod queue;
 mod subject;
 
 pub use executor::{Drivers, Executor, ExecutorConfig, StartError};
+pub use queue::LogTasks;

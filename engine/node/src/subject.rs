@@ -36,10 +36,16 @@ impl Worker {
             match request {
                 Request::Perform { sequence, task } => {
                     self.take(sequence, &task, &mut waiting).await;
-                    let _ = self.notify.send(Notice::Over(sequence));
+                    self.acknowledge(sequence).await;
                 }
                 Request::Observe(exited) => self.observe(exited).await,
             }
+        }
+    }
+
+    async fn acknowledge(&self, task: Sequence) {
+        if let Err(error) = self.executor.tasks.acknowledge(task).await {
+            tracing::warn!(%task, %error, "not acknowledged; it will come again after a restart");
         }
     }
 

@@ -47,7 +47,7 @@ pub use stream::{Keepers, Replica};
 
 use append::Key;
 use locks::Locks;
-pub(crate) use record::Names;
+pub(crate) use record::{Names, Place};
 use shared::Shared;
 
 /// A stream takes 50 atomic batches at once; this many nodes' worth of these fit.
@@ -172,6 +172,10 @@ impl JetStreamLog {
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.inner.connection
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.inner.names
     }
 
     /// Waits until the tail has brought all that there is.

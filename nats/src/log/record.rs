@@ -126,6 +126,25 @@ impl Arrived {
     }
 }
 
+/// Where a delivery stands: in the log, and among those of its consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub sequence: u64,
+    /// Gapless from 1, those that come again included.
+    pub delivered: u64,
+}
+
+impl Place {
+    /// From a delivery's reply subject, in either of its two forms: `$JS.ACK.<stream>.<consumer>.
+    /// <attempts>.<sequence>.<delivered>. ...`, or with two tokens more after `ACK`.
+    pub(crate) fn parse(reply: &str) -> Option<Self> {
+        let tokens = reply.strip_prefix("$JS.ACK.")?.split('.');
+        let mut tokens = tokens.clone().skip(if tokens.count() >= 9 { 5 } else { 3 });
+        let sequence = tokens.next()?.parse().ok()?;
+        Some(Self { sequence, delivered: tokens.next()?.parse().ok()? })
+    }
+}
+
 fn parse_part(text: &str) -> Option<(usize, usize, Option<Revision>)> {
     let (place, revision) = text.split_once(' ')?;
     let (index, count) = place.split_once('/')?;
@@ -211,6 +230,15 @@ mod tests {
             headers.insert(PART, part);
             assert!(Arrived::parse(&names, 1, &subject, Some(&headers), Bytes::new()).is_err());
         }
+    }
+
+    #[test]
+    fn deliveries_tell_their_place() {
+        let place = Some(Place { sequence: 7001, delivered: 3 });
+        assert_eq!(Place::parse("$JS.ACK.LOG.tail.1.7001.3.1700000000.0"), place);
+        assert_eq!(Place::parse("$JS.ACK._.hash.LOG.tail.1.7001.3.1700000000.0.token"), place);
+        assert_eq!(Place::parse("$JS.ACK.LOG"), None);
+        assert_eq!(Place::parse("_INBOX.x"), None);
     }
 
     #[test]

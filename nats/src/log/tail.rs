@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::{
     Inner,
-    record::Arrived,
+    record::{Arrived, Place},
     shared::{Fault, Taken},
     stream,
 };
@@ -220,30 +220,10 @@ async fn take(inner: &Inner, first: Message, messages: &mut Subscriber) -> Resul
 
 fn parse(inner: &Inner, message: Message) -> Result<Arrived, Broken> {
     let odd = |what| Broken::Fault(Fault::Corrupt(what));
-    let sequence = message.reply.as_deref().and_then(sequence);
-    let sequence = sequence
+    let place = message.reply.as_deref().and_then(Place::parse);
+    let sequence = place
+        .map(|place| place.sequence)
         .ok_or_else(|| odd(format!("a message on {} came without a sequence", message.subject)))?;
     let headers = message.headers.as_ref();
     Arrived::parse(&inner.names, sequence, &message.subject, headers, message.payload).map_err(odd)
-}
-
-/// The place in the log as a delivery's reply subject tells it, in either of the two forms:
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>. ...`, or with two tokens more after `ACK`.
-fn sequence(reply: &str) -> Option<u64> {
-    let tokens = reply.strip_prefix("$JS.ACK.")?.split('.');
-    let at = if tokens.clone().count() >= 9 { 5 } else { 3 };
-    tokens.clone().nth(at)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deliveries_tell_their_place() {
-        assert_eq!(sequence("$JS.ACK.LOG.tail.1.7001.3.1700000000.0"), Some(7001));
-        assert_eq!(sequence("$JS.ACK._.hash.LOG.tail.1.7001.3.1700000000.0.token"), Some(7001));
-        assert_eq!(sequence("$JS.ACK.LOG"), None);
-        assert_eq!(sequence("_INBOX.x"), None);
-    }
 }

@@ -9,6 +9,7 @@ pub mod log;
 pub mod network;
 pub mod peer;
 pub mod presence;
+pub mod queue;
 pub mod report;
 pub mod secret;
 pub mod storage;
