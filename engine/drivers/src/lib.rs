@@ -1,5 +1,6 @@
 //! Everything that touches the host: guests, storage, networks, images, and the keys of secrets.
 
+pub mod exchange;
 pub mod guest;
 pub mod image;
 pub mod network;

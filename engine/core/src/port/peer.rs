@@ -11,7 +11,10 @@
 //! [`Arrivals`] and [`super::storage::Storage`] take says itself where it ends, so that half of it is never taken
 //! for the whole.
 
-use std::os::fd::OwnedFd;
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -47,6 +50,13 @@ pub enum Wanted {
     ImageFiles { fingerprint: Fingerprint },
     /// What a held guest was, written down for this operation.
     Checkpoint { instance: InstanceId, operation: OperationId },
+}
+
+/// Where a node keeps what [`Wanted::Checkpoint`] names, below its directory of checkpoints: written
+/// there by the guest's driver at the source, landed there at the target.
+#[must_use]
+pub fn checkpoint_dir(checkpoints: &Path, operation: OperationId) -> PathBuf {
+    checkpoints.join(operation.to_string())
 }
 
 /// The other nodes, as this one asks them.

@@ -39,6 +39,16 @@ pub(crate) fn pack(top: &Path, to: &mut dyn Write) -> io::Result<()> {
     packer.archive.finish()
 }
 
+/// Writes these files, under these names, as a tree of their own.
+pub(crate) fn pack_files(files: &[(&str, &Path)], to: &mut dyn Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(to);
+    for (name, path) in files {
+        let path_inside = [TOP, b"/", name.as_bytes()].concat();
+        archive.append_file(os(&path_inside), &mut File::open(path)?)?;
+    }
+    archive.finish()
+}
+
 struct Packer<'a> {
     archive: tar::Builder<&'a mut dyn Write>,
     /// The first name of every file that has more names to come, and how many.

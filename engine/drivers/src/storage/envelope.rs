@@ -34,24 +34,24 @@ const ROOM_EVERY_BYTES: u64 = 64 << 20;
 
 /// What a stream says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Label {
+pub(crate) struct Label {
     /// How the payload is made, with a version: `btrfs-1`, `tree-1`.
-    pub(super) format: String,
+    pub(crate) format: String,
     /// The snapshot's id or the image's fingerprint.
-    pub(super) subject: String,
+    pub(crate) subject: String,
     /// The snapshot that the receiver must have.
-    pub(super) parent: Option<SnapshotId>,
+    pub(crate) parent: Option<SnapshotId>,
 }
 
 /// The pipe to the other node; counts.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(crate) struct Outlet {
     file: File,
     bytes: u64,
 }
 
 impl Outlet {
-    pub(super) fn open(into: OwnedFd, label: &Label) -> Result<Self, DriverError> {
+    pub(crate) fn open(into: OwnedFd, label: &Label) -> Result<Self, DriverError> {
         widen(&into);
         let mut outlet = Self { file: File::from(into), bytes: 0 };
         let text = serde_json::to_vec(label).expect("it has no maps and no failing parts");
@@ -62,7 +62,7 @@ impl Outlet {
     }
 
     /// Says that this was all, and how much it was.
-    pub(super) fn close(mut self) -> Result<u64, DriverError> {
+    pub(crate) fn close(mut self) -> Result<u64, DriverError> {
         let length = self.bytes.to_le_bytes();
         let end = self.write_all(END).and_then(|()| self.write_all(&length));
         end.map_err(|error| sending(&error))?;
@@ -83,7 +83,7 @@ impl Write for Outlet {
 }
 
 /// Why sending stopped.
-pub(super) fn sending(error: &io::Error) -> DriverError {
+pub(crate) fn sending(error: &io::Error) -> DriverError {
     if error.kind() == ErrorKind::BrokenPipe {
         return DriverError::Failed("the other side stopped reading: sending was given up".into());
     }
@@ -93,11 +93,11 @@ pub(super) fn sending(error: &io::Error) -> DriverError {
 /// The pipe from the other node. Ends with an error when nobody waits for it any more, or when there
 /// is no more room.
 #[derive(Debug)]
-pub(super) struct Inlet<'a> {
+pub(crate) struct Inlet<'a> {
     file: BufReader<File>,
     bytes: u64,
     abandoned: &'a AtomicBool,
-    room: &'a Room,
+    room: Option<&'a Room>,
     /// Look again from here on.
     look_at: u64,
     /// What a reader in between could not pass on.
@@ -105,14 +105,14 @@ pub(super) struct Inlet<'a> {
 }
 
 impl<'a> Inlet<'a> {
-    pub(super) fn new(from: OwnedFd, abandoned: &'a AtomicBool, room: &'a Room) -> Self {
+    pub(crate) fn new(from: OwnedFd, abandoned: &'a AtomicBool, room: Option<&'a Room>) -> Self {
         widen(&from);
         let file = BufReader::with_capacity(BUFFER_BYTES, File::from(from));
         Self { file, bytes: 0, abandoned, room, look_at: 0, failure: None }
     }
 
     /// Reads the label, which must say what is expected. Answers with the parent that is needed.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         format: &str,
         subject: &str,
@@ -152,7 +152,7 @@ impl<'a> Inlet<'a> {
     }
 
     /// After the payload: it must have been whole.
-    pub(super) fn close(mut self) -> Result<u64, DriverError> {
+    pub(crate) fn close(mut self) -> Result<u64, DriverError> {
         let before = self.bytes;
         let mut end = [0; END.len() + 8];
         self.fill(&mut end)?;
@@ -164,7 +164,7 @@ impl<'a> Inlet<'a> {
     }
 
     /// Why reading stopped.
-    pub(super) fn reading(&mut self, error: &io::Error) -> DriverError {
+    pub(crate) fn reading(&mut self, error: &io::Error) -> DriverError {
         match self.failure.take() {
             Some(failure) => failure,
             None if error.kind() == ErrorKind::UnexpectedEof => DriverError::Failed(
@@ -176,22 +176,22 @@ impl<'a> Inlet<'a> {
         }
     }
 
-    pub(super) const fn abandoned(&self) -> &'a AtomicBool {
+    pub(crate) const fn abandoned(&self) -> &'a AtomicBool {
         self.abandoned
     }
 
     /// What stopped the reading, if it was this end.
-    pub(super) fn take_failure(&mut self) -> Option<DriverError> {
+    pub(crate) fn take_failure(&mut self) -> Option<DriverError> {
         self.failure.take()
     }
 
     fn check(&mut self) -> Result<(), DriverError> {
         if self.abandoned.load(Ordering::Relaxed) {
-            return Err(DriverError::Failed("receiving was given up".into()));
+            return Err(given_up());
         }
         if self.bytes >= self.look_at {
             self.look_at = self.bytes + ROOM_EVERY_BYTES;
-            self.room.check()?;
+            self.room.map_or(Ok(()), Room::check)?;
         }
         Ok(())
     }
@@ -210,14 +210,19 @@ impl Read for Inlet<'_> {
     }
 }
 
-pub(super) fn foreign(why: &str) -> DriverError {
+/// Nobody waits for it any more.
+pub(crate) fn given_up() -> DriverError {
+    DriverError::Failed("receiving was given up".into())
+}
+
+pub(crate) fn foreign(why: &str) -> DriverError {
     DriverError::Refused(format!(
         "what came is not the stream that was asked for ({why}). Nothing was kept of it"
     ))
 }
 
 /// A pipe of ours between two threads.
-pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), DriverError> {
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), DriverError> {
     let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     let (reader, writer) = pipe.context(|| "making a pipe".into())?;
     widen(&writer);

@@ -1,8 +1,8 @@
 //! Errors of the operating system as errors of the port.
 
-pub(super) use stapes_core::port::DriverError;
+pub(crate) use stapes_core::port::DriverError;
 
-pub(super) trait Context<T> {
+pub(crate) trait Context<T> {
     /// Says what was being done. Where there is no room, repeating it does not help.
     fn context(self, what: impl FnOnce() -> String) -> Result<T, DriverError>;
 }

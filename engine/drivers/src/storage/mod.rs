@@ -35,17 +35,17 @@ use steps::Steps;
 
 mod btrfs;
 mod dir;
-mod envelope;
-mod error;
+pub(crate) mod envelope;
+pub(crate) mod error;
 mod images;
 mod layout;
 mod place;
 mod pool;
 mod record;
-mod room;
+pub(crate) mod room;
 mod snapshots;
 mod steps;
-mod transfer;
+pub(crate) mod transfer;
 mod trash;
 mod trees;
 
@@ -233,21 +233,21 @@ fn no_pool(id: PoolId) -> DriverError {
 }
 
 /// Runs what blocks on a thread that may. It runs to its end even if the caller does not wait.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
 ) -> Result<T, DriverError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
-        Err(error) => Err(DriverError::Failed(format!("storage stopped in the middle: {error}"))),
+        Err(error) => Err(DriverError::Failed(format!("the work stopped in the middle: {error}"))),
     }
 }
 
 /// Tells the thread that receives that nobody waits for it any more.
 #[derive(Debug, Default)]
-struct Abandoned(Arc<AtomicBool>);
+pub(crate) struct Abandoned(Arc<AtomicBool>);
 
 impl Abandoned {
-    fn flag(&self) -> Arc<AtomicBool> {
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         self.0.clone()
     }
 }

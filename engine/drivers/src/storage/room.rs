@@ -13,7 +13,7 @@ const KEPT_MAX_BYTES: u64 = 1 << 30;
 const KEPT_SHARE: u64 = 20;
 
 #[derive(Clone, Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     pub(super) pool: String,
     pub(super) root: PathBuf,
     /// Where the loop file is, if there is one.
@@ -23,7 +23,7 @@ pub(super) struct Room {
 impl Room {
     /// # Errors
     /// [`DriverError::Full`] when nothing more should be made.
-    pub(super) fn check(&self) -> Result<(), DriverError> {
+    pub(crate) fn check(&self) -> Result<(), DriverError> {
         let pool = usage(&self.root)?;
         if let Some(numbers) = shortage(pool) {
             return Err(DriverError::Full(format!(

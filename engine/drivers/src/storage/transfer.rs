@@ -17,7 +17,7 @@ use stapes_core::{
 };
 
 use super::{
-    envelope::{Inlet, Label, Outlet, foreign, sending},
+    envelope::{Inlet, Label, Outlet, foreign, given_up, sending},
     error::{Context, DriverError},
     layout::{self, ROOTFS, VolumeKind},
     pool::{Pool, rename},
@@ -68,7 +68,7 @@ impl Pool {
         if layout::exists(&self.layout.snapshot(volume, snapshot))? {
             return Ok(0);
         }
-        let mut inlet = Inlet::new(from, abandoned, &self.room);
+        let mut inlet = Inlet::new(from, abandoned, Some(&self.room));
         let needed = inlet.open(self.trees.stream_format(), &snapshot.to_string())?;
         if needed.is_some() && needed != parent {
             return Err(foreign("it builds on another snapshot"));
@@ -105,7 +105,7 @@ impl Pool {
             VolumeKind::Plain => None,
         };
         if abandoned.load(Ordering::Relaxed) {
-            return Err(DriverError::Failed("receiving was given up".into()));
+            return Err(given_up());
         }
         self.place_arrival(staged, volume, snapshot)?;
         Ok(bytes)
@@ -216,20 +216,20 @@ impl Pool {
         from: OwnedFd,
         abandoned: &AtomicBool,
     ) -> Result<u64, DriverError> {
-        let mut inlet = Inlet::new(from, abandoned, &self.room);
+        let mut inlet = Inlet::new(from, abandoned, Some(&self.room));
         inlet.open(TREE_FORMAT, image.as_str())?;
         unpack_into(staged, &mut inlet)?;
         inlet.close()
     }
 }
 
-pub(super) fn pack(tree: &Path, outlet: &mut Outlet) -> Result<(), DriverError> {
+pub(crate) fn pack(tree: &Path, outlet: &mut Outlet) -> Result<(), DriverError> {
     let mut buffered = std::io::BufWriter::with_capacity(256 << 10, outlet);
     let packed = baggage::pack(tree, &mut buffered);
     packed.and_then(|()| std::io::Write::flush(&mut buffered)).map_err(|error| sending(&error))
 }
 
-pub(super) fn unpack_into(tree: &Path, inlet: &mut Inlet<'_>) -> Result<(), DriverError> {
+pub(crate) fn unpack_into(tree: &Path, inlet: &mut Inlet<'_>) -> Result<(), DriverError> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(tree, flags, Mode::empty());
