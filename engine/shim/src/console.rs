@@ -48,6 +48,10 @@ impl Console {
         Ok(console)
     }
 
+    pub(crate) const fn terminal(&self) -> &Terminal {
+        &self.terminal
+    }
+
     pub(crate) fn master(&self) -> BorrowedFd<'_> {
         self.terminal.master.as_fd()
     }

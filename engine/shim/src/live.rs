@@ -24,8 +24,52 @@
 //! the shim's), and the interfaces (whose other ends are in the host's bridges). [`kept`] says
 //! what of these goes along, in one more file beside CRIU's.
 
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use crate::{
+    fault::{Doing as _, Result},
+    spec::Spec,
+    start::{self, Started},
+    sys::terminal::Terminal,
+};
+
 /// The first argument of the process with which a host's CRIU is tried.
 pub const SUBJECT: &str = "--criu-subject";
+
+/// The guest that is moved, and what belongs to it.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) directory: &'a OwnedFd,
+    pub(crate) guest: &'a Started,
+    pub(crate) console: &'a Terminal,
+}
+
+impl Subject<'_> {
+    /// Nothing reaches it or comes from it any more, and its console is put away.
+    fn close(&self) -> Result<()> {
+        ports::close(&self.spec.nics)?;
+        start::unplug_console(self.guest.pidfd.as_fd(), self.shims()?.as_fd())
+    }
+
+    /// Its console is back in its place, and the network reaches it.
+    fn open(&self) -> Result<()> {
+        self.plug_console()?;
+        ports::open(&self.spec.nics)
+    }
+
+    fn plug_console(&self) -> Result<()> {
+        let guest = self.guest.pidfd.as_fd();
+        start::plug_console(guest, self.shims()?.as_fd(), self.console)
+    }
+
+    fn shims(&self) -> Result<File> {
+        File::open(self.spec.cgroups.shims()).doing("open the shims' cgroup")
+    }
+}
 
 mod announce;
 mod criu;

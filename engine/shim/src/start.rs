@@ -52,7 +52,9 @@ pub(crate) use kept_devices::keep as keep_devices;
 pub(crate) use root::make as make_root;
 pub use root::takes_descriptors;
 
-pub(crate) use console::replace as replace_console;
+pub(crate) use console::{
+    plug as plug_console, replace as replace_console, unplug as unplug_console,
+};
 
 /// The shim's words to the child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +91,9 @@ pub(crate) struct Started {
     pub(crate) devpts: OwnedFd,
     /// The console's terminal, as CRIU names it.
     pub(crate) console: String,
+    /// The devpts of its console, when that is not its own.
+    #[expect(dead_code, reason = "the console can be mounted as long as this is open")]
+    pub(crate) console_home: Option<OwnedFd>,
     /// It was restored, and counts time since its start otherwise than the host.
     pub(crate) own_clocks: bool,
     /// The v1 groups, for programs that are executed later.
@@ -115,8 +120,16 @@ fn start_in(spec: &Spec, group: &Group<'_>) -> Result<(Started, Terminal)> {
         Ok(Ready { console, devpts, problems }) => {
             let name = terminal::name(&console).doing("look at the console")?;
             let own_clocks = false;
-            let started =
-                Started { pid, pidfd, devpts, console: name, own_clocks, doors, problems };
+            let started = Started {
+                pid,
+                pidfd,
+                devpts,
+                console: name,
+                console_home: None,
+                own_clocks,
+                doors,
+                problems,
+            };
             Ok((started, console))
         }
         Err(fault) => {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use stapes_core::port::guest::{ExitCause, Guests, Stop, laws::run};
+use stapes_core::{
+    ids::InstanceId,
+    port::guest::{ExitCause, Guests, Stop, laws::run},
+};
 
 use crate::host::{Host, Kind};
 
@@ -35,7 +38,7 @@ fn tarball() -> PathBuf {
     tarball
 }
 
-fn unpack(host: &Host) -> PathBuf {
+pub(crate) fn unpack(host: &Host) -> PathBuf {
     let root = host.directory.path().join("debian");
     std::fs::create_dir(&root).unwrap();
     let tar = Command::new("tar")
@@ -49,6 +52,18 @@ fn unpack(host: &Host) -> PathBuf {
     root
 }
 
+/// Waits until it has booted, and finds no unit failed.
+pub(crate) async fn is_running(driver: &dyn Guests, id: InstanceId) {
+    let ask = ["systemctl", "is-system-running", "--wait"];
+    let (mut out, mut err, mut status) = run(driver, id, &ask, "").await;
+    // It cannot be asked before it listens.
+    while out == "offline\n" || err.contains("Failed to connect to bus") {
+        (out, err, status) = run(driver, id, &ask, "").await;
+    }
+    let (failed, ..) = run(driver, id, &["systemctl", "--failed"], "").await;
+    assert_eq!((out.trim_end(), status), ("running", 0), "{err}{failed}");
+}
+
 #[tokio::test]
 async fn systemd_runs_without_a_failed_unit_and_ends_in_every_way() {
     let mut host = Host::new(Kind::Overlay);
@@ -57,16 +72,7 @@ async fn systemd_runs_without_a_failed_unit_and_ends_in_every_way() {
     let mut exits = driver.exits();
     let (spec, root) = host.guest_on(&tree);
     let id = spec.instance;
-    let is_running = async || {
-        let ask = ["systemctl", "is-system-running", "--wait"];
-        let (mut out, mut err, mut status) = run(driver.as_ref(), id, &ask, "").await;
-        // It cannot be asked before it listens.
-        while out == "offline\n" || err.contains("Failed to connect to bus") {
-            (out, err, status) = run(driver.as_ref(), id, &ask, "").await;
-        }
-        let (failed, ..) = run(driver.as_ref(), id, &["systemctl", "--failed"], "").await;
-        assert_eq!((out.trim_end(), status), ("running", 0), "{err}{failed}");
-    };
+    let is_running = async || is_running(driver.as_ref(), id).await;
     driver.start(&spec, &root).await.unwrap();
     is_running().await;
     assert_eq!(run(driver.as_ref(), id, &["ls", "/etc/debian_version"], "").await.2, 0);

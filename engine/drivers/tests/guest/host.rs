@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -179,6 +180,7 @@ pub(crate) struct Bridge {
     pub(crate) name: String,
     /// The name of an interface that a guest may have on the host.
     pub(crate) port: String,
+    number: u32,
 }
 
 impl Bridge {
@@ -186,10 +188,23 @@ impl Bridge {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let tag = std::process::id() % 100_000;
         let bridge =
-            Self { name: format!("sgb{tag}-{number}"), port: format!("sgv{tag}-{number}") };
+            Self { name: format!("sgb{tag}-{number}"), port: format!("sgv{tag}-{number}"), number };
         ip(&["link", "add", &bridge.name, "type", "bridge"]);
         ip(&["link", "set", &bridge.name, "up"]);
         bridge
+    }
+
+    /// One on which the host has the first address.
+    pub(crate) fn with_address() -> Self {
+        let bridge = Self::new();
+        ip(&["addr", "add", &format!("{}/24", bridge.address(1)), "dev", &bridge.name]);
+        bridge
+    }
+
+    /// One of its addresses, of the range for tests of networks (RFC 2544).
+    pub(crate) fn address(&self, host: u8) -> Ipv4Addr {
+        let network = (std::process::id() + self.number) % 250;
+        Ipv4Addr::new(198, 18, u8::try_from(network).unwrap_or(0), host)
     }
 }
 

@@ -4,10 +4,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod client;
 mod crashes;
 mod debian;
 mod host;
 mod keep_laws;
 mod life;
+mod moving;
 mod programs;
 mod templates;

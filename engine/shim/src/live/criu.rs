@@ -129,9 +129,17 @@ pub(super) fn complaint(doing: &'static str, log: &Path) -> Fault {
 
 /// What CRIU calls an error and goes on after.
 fn is_noise(line: &str) -> bool {
-    ["Can't setup RLIMIT_", "Address already assigned", "Dumping FAILED", "Restoring FAILED"]
-        .iter()
-        .any(|noise| line.contains(noise))
+    const NOISE: [&str; 6] = [
+        "can't setup rlimit_",
+        "address already assigned",
+        // What a host has no program for, a guest has no rules of.
+        "tables",
+        "cgroupd",
+        "dumping failed",
+        "restoring failed",
+    ];
+    let line = line.to_lowercase();
+    NOISE.iter().any(|noise| line.contains(noise))
 }
 
 fn shortened(line: &str) -> String {

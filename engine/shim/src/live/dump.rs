@@ -3,15 +3,16 @@
 use std::{
     fs::File,
     io::Write as _,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
 use super::{
+    Subject,
     criu::{self, Arguments},
     held::{DUMP_LOG, Hold},
     kept::{self, Kept},
-    ports, rendezvous, stage,
+    rendezvous, stage,
 };
 use crate::{
     exec,
@@ -25,19 +26,14 @@ use crate::{
 const COLLECT_SECONDS: &str = "2";
 
 /// Begins it; the rest is told to the [`Hold`]. On an error the guest runs on.
-pub(crate) fn begin(
-    spec: &Spec,
-    guest: &Started,
-    directory: &OwnedFd,
-    program: &Path,
-    images: PathBuf,
-) -> Result<Hold> {
+pub(crate) fn begin(subject: &Subject<'_>, program: &Path, images: PathBuf) -> Result<Hold> {
+    let Subject { spec, directory, guest, .. } = *subject;
     let words = "checkpoint the guest";
     let said = rendezvous::open(directory).doing(words)?;
     let records = record::path(directory).doing(words)?;
     let arguments = arguments(spec, guest, program, &images).doing(words)?;
-    let shims = File::open(spec.cgroups.shims()).doing(words)?;
-    let prepared = ports::close(&spec.nics).and_then(|()| {
+    let shims = subject.shims()?;
+    let prepared = subject.close().and_then(|()| {
         // The shim's children are born in the guest, and CRIU must not be.
         exec::leave_for_children()?;
         let criu = criu::spawn(&arguments, &records, shims.as_fd(), stage::leave_mounts);
@@ -49,7 +45,8 @@ pub(crate) fn begin(
         Ok(hold)
     });
     hold.inspect_err(|_| {
-        let _ = ports::open(&spec.nics);
+        // The first error is told.
+        let _ = subject.open();
         Hold::forget(directory);
     })
 }
@@ -65,7 +62,6 @@ fn arguments(
     arguments.pair("--timeout", COLLECT_SECONDS)?;
     arguments.pair("--log-file", DUMP_LOG)?;
     arguments.pair("--external", "mnt[/dev]:dev")?;
-    arguments.pair("--external", "mnt[/dev/console]:console")?;
     arguments.pair("--external", guest.console.clone())?;
     // What overlays cannot be asked for by handle is looked for by name.
     for place in ["/etc", "/run", "/usr/share/dbus-1", "/usr/lib/systemd", "/var/lib"] {
@@ -80,12 +76,12 @@ fn arguments(
 
 /// Writes beside CRIU's files what CRIU does not know. The guest stands still.
 pub(crate) fn keep(
-    spec: &Spec,
-    guest: &Started,
+    subject: &Subject<'_>,
     started_at_us: i64,
     console: impl FnOnce(&mut File) -> std::io::Result<()>,
     images: &Path,
 ) -> Result<()> {
+    let Subject { spec, guest, .. } = *subject;
     let words = "write what goes along with the guest";
     let base = spec.root_id();
     let group = spec.cgroups.group(&spec.instance);

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    announce, criu,
+    Subject, announce, criu,
     criu::Criu,
     kept, ports,
     rendezvous::{self, Said, Verdict},
@@ -18,7 +18,6 @@ use crate::{
     protocol::{Checkpointed, Held},
     record,
     spec::Spec,
-    start::Started,
     sys::{self, process},
 };
 
@@ -98,7 +97,7 @@ impl Hold {
             .map(|pidfd| Criu { pid: criu, pidfd });
         let hold = Self { state, images, said, criu };
         if hold.criu.is_none() && hold.held().is_some() {
-            hold.stand_still(spec).doing(words)?;
+            stand_still(spec).doing(words)?;
         }
         Ok(Some(hold))
     }
@@ -154,9 +153,7 @@ impl Hold {
     /// Something was said, or CRIU has ended.
     pub(crate) fn turn(
         &mut self,
-        directory: &OwnedFd,
-        spec: &Spec,
-        guest: &Started,
+        subject: &Subject<'_>,
         keep: impl FnOnce(&Path) -> Result<()>,
     ) -> Step {
         let said = rendezvous::hear(&self.said);
@@ -165,16 +162,16 @@ impl Hold {
                 *frozen_at_us = sys::now_us();
             }
             if said.contains(&Said::Dumped) {
-                return self.dumped(directory, keep);
+                return self.dumped(subject, keep);
             }
         }
         match &self.criu {
-            Some(criu) if has_ended(criu) => self.criu_ended(spec, guest),
+            Some(criu) if has_ended(criu) => self.criu_ended(subject),
             Some(_) | None => Step::Nothing,
         }
     }
 
-    fn dumped(&mut self, directory: &OwnedFd, keep: impl FnOnce(&Path) -> Result<()>) -> Step {
+    fn dumped(&mut self, subject: &Subject<'_>, keep: impl FnOnce(&Path) -> Result<()>) -> Step {
         let State::Dumping { frozen_at_us, undo } = self.state else { return Step::Nothing };
         let bytes = if undo {
             Err(Fault::because("checkpoint the guest", "it was resumed meanwhile"))
@@ -190,73 +187,58 @@ impl Hold {
             }
             Err(fault) => {
                 self.state = State::Resuming;
-                // The hook is on its way to listen: it has just spoken.
-                if let Err(error) = rendezvous::tell_soon(directory, Verdict::Undo) {
+                let told = rendezvous::tell_soon(subject.directory, Verdict::Undo);
+                if let Err(error) = told {
                     crate::supervise::log(&error.to_string());
                     self.end_criu();
                 }
-                Step::NotDumped(fault)
+                Step::NotDumped(subject.open().err().unwrap_or(fault))
             }
         }
     }
 
-    fn criu_ended(&mut self, spec: &Spec, guest: &Started) -> Step {
+    fn criu_ended(&mut self, subject: &Subject<'_>) -> Step {
         let ended = self.criu.take().and_then(|criu| process::reap(criu.pidfd.as_fd()).ok());
         let well = ended.flatten() == Some(process::Ended::Status(0));
         match self.state {
             State::Dumping { .. } => {
                 let log = self.images.join(DUMP_LOG);
                 let fault = criu::complaint("checkpoint the guest", &log);
-                match ports::open(&spec.nics) {
-                    Ok(()) => Step::NotDumped(fault),
-                    Err(also) => Step::NotDumped(also),
-                }
+                Step::NotDumped(subject.open().err().unwrap_or(fault))
             }
             State::Dumped(_) => {
                 // Somebody killed CRIU, and the kernel has let the guest go.
-                if self.stand_still(spec).is_err() { Step::Lost } else { Step::Nothing }
+                if stand_still(subject.spec).is_err() { Step::Lost } else { Step::Nothing }
             }
-            State::Resuming => self.opened(spec, guest, Step::Resumed),
+            State::Resuming => {
+                // Not before: while CRIU has them, its connections acknowledge nothing.
+                if let Err(fault) = ports::open(&subject.spec.nics) {
+                    crate::supervise::log(&fault.to_string());
+                }
+                opened(subject, Step::Resumed)
+            }
             // Its processes wait for a word of CRIU's that never comes.
             State::Restored => Step::Lost,
             // Of one that another shim started there is no status; the guest's own end tells.
-            State::Activating if well || ended.is_none() => {
-                self.opened(spec, guest, Step::Activated)
-            }
+            State::Activating if well || ended.is_none() => opened(subject, Step::Activated),
             State::Activating => Step::Lost,
         }
     }
 
-    fn opened(&self, spec: &Spec, guest: &Started, step: Step) -> Step {
-        let opened = ports::open(&spec.nics)
-            .and_then(|()| announce::announce(guest.pidfd.as_fd(), &spec.nics));
-        if let Err(fault) = opened {
-            // It runs, which is more than to be announced.
-            crate::supervise::log(&fault.to_string());
-        }
-        step
-    }
-
-    fn stand_still(&self, spec: &Spec) -> std::io::Result<()> {
-        spec.cgroups.group(&spec.instance).freeze(true)
-    }
-
     /// Lets a checkpointed guest go on. Whether it does; otherwise [`Self::turn`] says when.
-    pub(crate) fn resume(
-        &mut self,
-        directory: &OwnedFd,
-        spec: &Spec,
-        guest: &Started,
-    ) -> Result<bool> {
+    pub(crate) fn resume(&mut self, subject: &Subject<'_>) -> Result<bool> {
         let words = "resume the guest";
         match (&self.state, &self.criu) {
             (State::Resuming, _) => return Ok(false),
             (State::Dumped(_), Some(_)) => {
-                rendezvous::tell_soon(directory, Verdict::Undo).doing(words)?;
+                subject.plug_console()?;
+                rendezvous::tell_soon(subject.directory, Verdict::Undo).doing(words)?;
             }
             (State::Dumped(_), None) => {
+                let spec = subject.spec;
+                subject.open()?;
                 spec.cgroups.group(&spec.instance).freeze(false).doing(words)?;
-                self.opened(spec, guest, Step::Resumed);
+                opened(subject, Step::Resumed);
                 return Ok(true);
             }
             (State::Dumping { frozen_at_us, .. }, _) => {
@@ -269,12 +251,12 @@ impl Hold {
             }
         }
         self.state = State::Resuming;
-        self.write(directory)?;
+        self.write(subject.directory)?;
         Ok(false)
     }
 
     /// Lets a restored guest run. Done when [`Self::turn`] says so.
-    pub(crate) fn activate(&mut self, directory: &OwnedFd, spec: &Spec) -> Result<()> {
+    pub(crate) fn activate(&mut self, subject: &Subject<'_>) -> Result<()> {
         let words = "activate the guest";
         match self.state {
             State::Activating => return Ok(()),
@@ -284,10 +266,10 @@ impl Hold {
             }
         }
         // Before anything of it runs: its first packets must arrive.
-        ports::open(&spec.nics)?;
-        rendezvous::tell_soon(directory, Verdict::GoOn).doing(words)?;
+        subject.open()?;
+        rendezvous::tell_soon(subject.directory, Verdict::GoOn).doing(words)?;
         self.state = State::Activating;
-        self.write(directory)
+        self.write(subject.directory)
     }
 
     /// The guest is killed: nobody holds it any more.
@@ -308,6 +290,20 @@ fn has_ended(criu: &Criu) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut fds = [PollFd::from_borrowed_fd(criu.pidfd.as_fd(), PollFlags::IN)];
     poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// It goes on, and the network hears where.
+fn opened(subject: &Subject<'_>, step: Step) -> Step {
+    let announced = announce::announce(subject.guest.pidfd.as_fd(), &subject.spec.nics);
+    if let Err(fault) = announced {
+        // It runs, which is more than to be announced.
+        crate::supervise::log(&fault.to_string());
+    }
+    step
+}
+
+fn stand_still(spec: &Spec) -> std::io::Result<()> {
+    spec.cgroups.group(&spec.instance).freeze(true)
 }
 
 /// Of all files in the directory.

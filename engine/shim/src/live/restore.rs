@@ -80,7 +80,7 @@ fn restore_in(
         let _ = process::signal(criu.pidfd.as_fd(), libc::SIGKILL);
         let _ = process::reap(criu.pidfd.as_fd());
     })?;
-    let guest = started(pid, group, scene.console_key)?;
+    let guest = started(pid, group, &scene.console, scene.terminals)?;
     let hold = Hold::restored(from.images.clone(), said, criu);
     hold.write(directory)?;
     let shown = std::fs::read(from.images.join(kept::CONSOLE)).unwrap_or_default();
@@ -93,7 +93,7 @@ struct Scene {
     stage: Stage,
     arguments: Arguments,
     console: Terminal,
-    console_key: String,
+    terminals: OwnedFd,
     records: std::path::PathBuf,
 }
 
@@ -121,7 +121,6 @@ impl Scene {
         let terminals = start::make_terminals()?;
         let console = terminal::open(terminals.as_fd()).doing("open a terminal")?;
         terminal::give_to(console.slave.as_fd(), ids.base, ids.base).doing("own the console")?;
-        external("console", &stage.put("terminals", terminals).join("0"))?;
         let ids = Some(namespace.as_fd());
         for disk in kept.disks.iter().enumerate() {
             let (number, name) = disk;
@@ -133,9 +132,8 @@ impl Scene {
             external(&format!("disk{number}"), &stage.put(&format!("disk{number}"), mount))?;
         }
         let root = stage.put("root", start::make_root(spec, ids)?);
-        let console_key = terminal::name(&console).doing("look at the console")?;
         finish(&mut arguments, spec, kept, &root, &console).doing(WORDS)?;
-        Ok(Self { stage, arguments, console, console_key, records })
+        Ok(Self { stage, arguments, console, terminals, records })
     }
 }
 
@@ -221,7 +219,7 @@ fn await_restored(criu: &Criu, said: &OwnedFd, log: &Path) -> Result<i32> {
 }
 
 /// The guest as any other that this shim started: CRIU has made its init a child of ours.
-fn started(pid: i32, group: &Group<'_>, console: String) -> Result<Started> {
+fn started(pid: i32, group: &Group<'_>, console: &Terminal, home: OwnedFd) -> Result<Started> {
     let number = rustix::process::Pid::from_raw(pid)
         .ok_or_else(|| Fault::because(WORDS, "CRIU did not say which process is its init"))?;
     let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())
@@ -232,5 +230,7 @@ fn started(pid: i32, group: &Group<'_>, console: String) -> Result<Started> {
         .doing("open the guest's terminals")?;
     let doors = group.doors()?;
     let own_clocks = process::has_own_clocks(pid).doing("look at the guest's clocks")?;
-    Ok(Started { pid, pidfd, devpts, console, own_clocks, doors, problems: Vec::new() })
+    let console = terminal::name(console).doing("look at the console")?;
+    let (console_home, problems) = (Some(home), Vec::new());
+    Ok(Started { pid, pidfd, devpts, console, console_home, own_clocks, doors, problems })
 }

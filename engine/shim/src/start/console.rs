@@ -31,6 +31,69 @@ fn place(console: &Terminal, root: BorrowedFd<'_>) -> io::Result<()> {
     mount::attach(slave.as_fd(), target.as_fd())
 }
 
+/// Takes the console's mount away, so that CRIU does not meet it: in the mount namespaces of services
+/// it could not make it again, for it is no directory. Whoever has the console open keeps it.
+pub(crate) fn unplug(guest: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> Result<()> {
+    inside(guest, cgroup, "take the console away", || {
+        match rustix::mount::unmount(c"/dev/console", rustix::mount::UnmountFlags::DETACH) {
+            // It was away already.
+            Err(rustix::io::Errno::INVAL) => Ok(()),
+            answer => Ok(answer?),
+        }
+    })
+}
+
+/// Puts the console's mount back in its place, or into that of a guest that is new here.
+pub(crate) fn plug(
+    guest: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    console: &Terminal,
+) -> Result<()> {
+    // A terminal of the guest's own devpts can only be mounted from inside, one of the shim's only
+    // from here.
+    let ours = mount::clone_of_open(console.slave.as_fd()).ok();
+    inside(guest, cgroup, "put the console back", || {
+        let here = rustix::fs::open(c"/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+        match &ours {
+            Some(slave) => {
+                let target = open_inside(here.as_fd(), c"dev/console", libc::O_PATH, false)?;
+                mount::attach(slave.as_fd(), target.as_fd())
+            }
+            None => place(console, here.as_fd()),
+        }
+    })
+}
+
+/// Does something as the guest's root, where its init sees its mounts.
+fn inside(
+    guest: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    doing: &'static str,
+    act: impl FnOnce() -> io::Result<()>,
+) -> Result<()> {
+    match process::fork(0, cgroup).doing(doing)? {
+        Forked::Child => {
+            let done = process::enter(guest, libc::CLONE_NEWNS | libc::CLONE_NEWUSER)
+                .and_then(|()| crate::sys::become_root())
+                .and_then(|()| act());
+            let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+            process::leave(done.map_or_else(errno, |()| 0))
+        }
+        Forked::Parent { pidfd, .. } => {
+            let status = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            )
+            .doing(doing)?;
+            match status.and_then(|status| status.exit_status()) {
+                Some(0) => Ok(()),
+                Some(errno) => Err(Fault::new(doing, io::Error::from_raw_os_error(errno))),
+                None => Err(Fault::because(doing, "it was killed meanwhile")),
+            }
+        }
+    }
+}
+
 /// Gives a running guest, whose shim died and took the console's master along, a new console:
 /// otherwise each line that its init writes there costs it a second of retries. Answers it and
 /// the root of devpts.

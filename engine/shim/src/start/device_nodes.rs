@@ -73,8 +73,10 @@ fn fill(devices: &OwnedFd) -> std::io::Result<()> {
         let mode = Mode::from_raw_mode(0o666);
         mknodat(devices, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
     }
+    // Below the console's terminal, which is not there for a moment when the guest is moved: what is
+    // written in this moment is lost, and nothing worse.
     let mode = Mode::from_raw_mode(0o600);
-    mknodat(devices, c"console", FileType::RegularFile, mode, 0)?;
+    mknodat(devices, c"console", FileType::CharacterDevice, mode, makedev(1, 3))?;
     for (target, name) in LINKS {
         symlinkat(target, devices, name)?;
     }

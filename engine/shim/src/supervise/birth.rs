@@ -100,8 +100,16 @@ pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<Begun> {
     let name = terminal::name(&console).doing(words)?;
     let own_clocks = process::has_own_clocks(state.pid).doing(words)?;
     let problems = Vec::new();
-    let guest =
-        Started { pid: state.pid, pidfd, devpts, console: name, own_clocks, doors, problems };
+    let guest = Started {
+        pid: state.pid,
+        pidfd,
+        devpts,
+        console: name,
+        console_home: None,
+        own_clocks,
+        doors,
+        problems,
+    };
     let started_at_us = state.started_at_us;
     let hold = live::Hold::find(directory, spec)?;
     let held = hold.as_ref().and_then(live::Hold::held);

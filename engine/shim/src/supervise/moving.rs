@@ -47,6 +47,15 @@ impl Shim {
         }
     }
 
+    fn subject(&self) -> live::Subject<'_> {
+        live::Subject {
+            spec: &self.spec,
+            directory: &self.directory,
+            guest: &self.guest,
+            console: self.console.terminal(),
+        }
+    }
+
     fn checkpoint(&mut self, number: usize, wanted: &Checkpoint) -> Result<Answer> {
         let words = "checkpoint the guest";
         let Checkpoint { criu, images } = wanted;
@@ -67,9 +76,7 @@ impl Shim {
                     let why = "a program runs in it that was executed from outside";
                     return Err(Fault::because(words, why));
                 }
-                let (guest, directory) = (&self.guest, &self.directory);
-                let hold = live::checkpoint(&self.spec, guest, directory, criu, images.clone())?;
-                self.hold = Some(hold);
+                self.hold = Some(live::checkpoint(&self.subject(), criu, images.clone())?);
             }
         }
         self.conversations[number].await_word(Awaited::Checkpoint);
@@ -77,8 +84,10 @@ impl Shim {
     }
 
     fn resume(&mut self, number: usize) -> Result<Answer> {
-        let Some(hold) = &mut self.hold else { return Ok(Some((Reply::Done, None))) };
-        if hold.resume(&self.directory, &self.spec, &self.guest)? {
+        let Some(mut hold) = self.hold.take() else { return Ok(Some((Reply::Done, None))) };
+        let resumed = hold.resume(&self.subject());
+        self.hold = Some(hold);
+        if resumed? {
             self.let_go()?;
             return Ok(Some((Reply::Done, None)));
         }
@@ -87,21 +96,23 @@ impl Shim {
     }
 
     fn activate(&mut self, number: usize) -> Result<Answer> {
-        let Some(hold) = &mut self.hold else { return Ok(Some((Reply::Done, None))) };
-        hold.activate(&self.directory, &self.spec)?;
+        let Some(mut hold) = self.hold.take() else { return Ok(Some((Reply::Done, None))) };
+        let activated = hold.activate(&self.subject());
+        self.hold = Some(hold);
+        activated?;
         self.conversations[number].await_word(Awaited::Activation);
         Ok(None)
     }
 
     /// CRIU, or its hook, has something to say.
     pub(super) fn turn_of_hold(&mut self) {
-        let Some(hold) = &mut self.hold else { return };
-        let (spec, guest, console) = (&self.spec, &self.guest, &mut self.console);
-        let started_at_us = self.hello.started_at_us;
-        let step = hold.turn(&self.directory, spec, guest, |images| {
-            console.take();
-            live::keep(spec, guest, started_at_us, |file| console.copy(file), images)
+        let Some(mut hold) = self.hold.take() else { return };
+        self.console.take();
+        let (subject, started_at_us) = (self.subject(), self.hello.started_at_us);
+        let step = hold.turn(&subject, |images| {
+            live::keep(&subject, started_at_us, |file| self.console.copy(file), images)
         });
+        let hold = self.hold.insert(hold);
         let (awaited, reply) = match step {
             Step::Nothing => return,
             Step::Dumped(checkpointed) => {
