@@ -63,8 +63,9 @@ fn arguments(
     arguments.pair("--log-file", DUMP_LOG)?;
     arguments.pair("--external", "mnt[/dev]:dev")?;
     arguments.pair("--external", guest.console.clone())?;
-    // What overlays cannot be asked for by handle is looked for by name.
-    for place in ["/etc", "/run", "/usr/share/dbus-1", "/usr/lib/systemd", "/var/lib"] {
+    // What inotify watches on an overlay is looked for by name: overlays know no handles. Restored,
+    // systemd's watch of /etc/localtime is on what that is a link to.
+    for place in ["/etc", "/usr/share/dbus-1", "/usr/share/zoneinfo"] {
         arguments.pair("--irmap-scan-path", place)?;
     }
     for (number, disk) in spec.disks.iter().enumerate() {
