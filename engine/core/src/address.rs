@@ -8,7 +8,6 @@
 //! [`host_interface_name`] follow from the instance alone.
 
 use std::{
-    collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
@@ -188,7 +187,7 @@ impl Ipv6Plan {
 /// When `wanted` is not to be had, or nothing is free.
 pub fn pick_ipv4(
     plan: &Ipv4Plan,
-    taken: &BTreeSet<Ipv4Addr>,
+    taken: impl Fn(Ipv4Addr) -> bool,
     wanted: Option<Ipv4Addr>,
     seed: u64,
 ) -> Result<Ipv4Addr, AddressError> {
@@ -201,7 +200,7 @@ pub fn pick_ipv4(
             Err(AddressError::Outside { address, network: subnet })
         } else if own(address) {
             Err(AddressError::Reserved(address))
-        } else if taken.contains(&address) {
+        } else if taken(address) {
             Err(AddressError::Taken(address))
         } else {
             Ok(address)
@@ -210,12 +209,10 @@ pub fn pick_ipv4(
     let size = 1_u64 << (32 - subnet.prefix_len());
     let base = u64::from(u32::from(subnet.network()));
     let start = spread(seed) % size;
-    // Three addresses are the network's own: after that many more tries than are taken, one was free.
-    let tries = size.min(taken.len() as u64 + 4);
-    (0..tries)
+    (0..size)
         .filter_map(|step| u32::try_from(base + (start + step) % size).ok())
         .map(Ipv4Addr::from)
-        .find(|address| !own(*address) && !taken.contains(address))
+        .find(|address| !own(*address) && !taken(*address))
         .ok_or(AddressError::Exhausted(subnet))
 }
 
@@ -273,12 +270,12 @@ pub fn derive_mac(instance: InstanceId, nic: &str) -> MacAddress {
 pub fn pick_mac(
     instance: InstanceId,
     nic: &str,
-    taken: &BTreeSet<MacAddress>,
+    taken: impl Fn(MacAddress) -> bool,
 ) -> Option<MacAddress> {
     let first = derive_mac(instance, nic);
     let others =
         (1..=MAC_ATTEMPTS).map(|attempt| derive_mac(instance, &format!("{nic}#{attempt}")));
-    std::iter::once(first).chain(others).find(|mac| !taken.contains(mac))
+    std::iter::once(first).chain(others).find(|mac| !taken(*mac))
 }
 
 /// The MAC address of a network's bridge: guests keep their gateway through every restart.

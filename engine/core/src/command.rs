@@ -1,10 +1,14 @@
 //! Everything that may be asked, and the one place where it is decided.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 
 use crate::{
+    cluster,
     config::Config,
     decision::{Context, Decision},
     ids::{InstanceId, NodeId, OperationId, Revision},
@@ -14,7 +18,8 @@ use crate::{
     port::guest::{Exited, Running},
     profile, project,
     rejection::Rejection,
-    server, session,
+    server::{self, Server},
+    session,
     task::{Report, Subject},
     volume,
     world::World,
@@ -216,6 +221,8 @@ pub enum Command {
         name: String,
         description: String,
         config: Config,
+        /// A cluster member's name.
+        target: Option<String>,
     },
     ConfigureVolume {
         pool: String,
@@ -236,6 +243,82 @@ pub enum Command {
 
     ConfigureServer {
         config: BTreeMap<String, String>,
+    },
+
+    EnableCluster(Box<cluster::Enable>),
+    /// The log knows the hash of the token's secret.
+    CreateJoinToken {
+        name: String,
+        secret_hash: String,
+        expires_at: DateTime<Utc>,
+    },
+    RevokeJoinToken {
+        name: String,
+    },
+    JoinNode(Box<node::Join>),
+    ConfigureNode {
+        name: String,
+        wanted: Box<node::Configure>,
+        expected: Option<Revision>,
+    },
+    RenameNode {
+        name: String,
+        to: String,
+    },
+    RemoveNode {
+        name: String,
+        force: bool,
+    },
+    CreateClusterGroup {
+        name: String,
+        description: String,
+        members: BTreeSet<String>,
+    },
+    /// What is `None` stays.
+    ConfigureClusterGroup {
+        name: String,
+        description: Option<String>,
+        members: Option<BTreeSet<String>>,
+    },
+    RenameClusterGroup {
+        name: String,
+        to: String,
+    },
+    DeleteClusterGroup {
+        name: String,
+    },
+    EvacuateNode {
+        name: String,
+        mode: node::Evacuation,
+    },
+    RestoreNode {
+        name: String,
+    },
+
+    /// `by` does not hear it any more.
+    LoseNode {
+        node: NodeId,
+        by: NodeId,
+    },
+    ReturnNode {
+        node: NodeId,
+    },
+    FenceNode {
+        node: NodeId,
+        proof: node::FencingProof,
+    },
+    /// Its pools and networks that it has not.
+    PrepareNode {
+        node: NodeId,
+    },
+    /// Nothing is left to move; `failed` is what stayed, and why.
+    FinishEvacuation {
+        name: String,
+        failed: Vec<String>,
+    },
+    FinishRestore {
+        name: String,
+        failed: Vec<String>,
     },
 
     /// A host started that did not run it; refused if it has no wish to run.
@@ -283,6 +366,35 @@ impl Command {
                 | Self::RenameVolume { .. }
                 | Self::DeleteVolume { .. }
                 | Self::CreateNetwork(_)
+                | Self::JoinNode(_)
+                | Self::RemoveNode { .. }
+                | Self::EvacuateNode { .. }
+                | Self::ConfigureNode { .. }
+                | Self::CreateClusterGroup { .. }
+                | Self::ConfigureClusterGroup { .. }
+                | Self::RenameClusterGroup { .. }
+                | Self::DeleteClusterGroup { .. }
+        )
+    }
+
+    /// Whether it relies on something that another decision may take away or change without this
+    /// one's streams being touched. Within a process exclusive commands are kept apart from all
+    /// others; between nodes these meet them on the guard's stream.
+    #[must_use]
+    pub const fn relies_on_catalog(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateInstance(_)
+                | Self::ReconfigureInstance { .. }
+                | Self::RestoreSnapshot { .. }
+                | Self::RebuildInstance { .. }
+                | Self::ImportImage(_)
+                | Self::CreateImageAlias { .. }
+                | Self::ChangeImageAlias { .. }
+                | Self::CreateProfile { .. }
+                | Self::CreatePool { .. }
+                | Self::CreateVolume { .. }
+                | Self::PrepareNode { .. }
         )
     }
 }
@@ -292,6 +404,20 @@ impl Command {
 /// # Errors
 /// Why the command is refused; nothing happens then.
 pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Decision, Rejection> {
+    let mut decision = decide_alone(world, context, command)?;
+    // One decider needs no guard: see `Command::is_exclusive`.
+    let may_pass = command.is_exclusive() || command.relies_on_catalog();
+    if may_pass && !decision.is_empty() && world.nodes.len() > 1 {
+        decision.record(Server::guard(), server::Event::CatalogGuarded);
+    }
+    Ok(decision)
+}
+
+fn decide_alone(
+    world: &World,
+    context: &Context,
+    command: &Command,
+) -> Result<Decision, Rejection> {
     match command {
         Command::CreateInstance(wanted) => instance::create(world, context, wanted),
         Command::StartInstance { target } => instance::start(world, context, target),
@@ -397,7 +523,8 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         }
         Command::DeletePool { name } => pool::delete(world, context, name),
 
-        Command::CreateVolume { project, pool, name, description, config } => {
+        Command::CreateVolume { project, pool, name, description, config, target } => {
+            let name = (name.as_str(), target.as_deref());
             volume::create(world, context, (project, pool), name, description, config)
         }
         Command::ConfigureVolume { pool, name, description, config, expected } => {
@@ -414,6 +541,26 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         Command::DeleteVolume { pool, name } => volume::delete(world, context, pool, name),
 
         Command::ConfigureServer { config } => server::configure(world, context, config),
+
+        Command::EnableCluster(_)
+        | Command::CreateJoinToken { .. }
+        | Command::RevokeJoinToken { .. }
+        | Command::JoinNode(_)
+        | Command::ConfigureNode { .. }
+        | Command::RenameNode { .. }
+        | Command::RemoveNode { .. }
+        | Command::CreateClusterGroup { .. }
+        | Command::ConfigureClusterGroup { .. }
+        | Command::RenameClusterGroup { .. }
+        | Command::DeleteClusterGroup { .. }
+        | Command::EvacuateNode { .. }
+        | Command::RestoreNode { .. }
+        | Command::LoseNode { .. }
+        | Command::ReturnNode { .. }
+        | Command::FenceNode { .. }
+        | Command::PrepareNode { .. }
+        | Command::FinishEvacuation { .. }
+        | Command::FinishRestore { .. } => cluster::decide(world, context, command),
 
         Command::AutostartInstance { instance } => instance::autostart(world, context, *instance),
 

@@ -1,14 +1,15 @@
 //! An image: what instances are made from. Its files are the image store's; this is what is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     decision::{Context, Decision},
-    ids::{Fingerprint, ImageId, PoolId, ProjectId, StreamId, StreamKind},
+    ids::{Fingerprint, ImageId, NodeId, PoolId, ProjectId, StreamId, StreamKind},
     name::{self, Name, NameKind},
+    node::Node,
     operation::{Class, Gain, Resource, ResourceKind, Verb},
     port::image::ImageFacts,
     rejection::{Noun, Rejection},
@@ -34,6 +35,9 @@ pub struct Image {
     /// Of instances that name none.
     pub profiles: Vec<String>,
     pub expires_at: Option<DateTime<Utc>>,
+    /// The nodes that have its files.
+    #[serde(default)]
+    pub holders: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +50,13 @@ pub enum Event {
         public: bool,
         auto_update: bool,
         profiles: Vec<String>,
+        /// Where its files are; none: on the one that there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<NodeId>,
+    },
+    /// Another node has it too.
+    Fetched {
+        node: NodeId,
     },
     /// All that may be changed of it, as it is now.
     Described {
@@ -65,6 +76,7 @@ impl Event {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Imported { .. } => "imported",
+            Self::Fetched { .. } => "fetched",
             Self::Described { .. } => "described",
             Self::Deleted { .. } => "deleted",
         }
@@ -73,12 +85,13 @@ impl Event {
 
 pub(crate) fn evolve(
     images: &mut Table<ImageId, Image>,
+    known: &Table<NodeId, Node>,
     id: ImageId,
     event: &Event,
     at: DateTime<Utc>,
 ) {
     match event {
-        Event::Imported { project, facts, properties, public, auto_update, profiles } => {
+        Event::Imported { project, facts, properties, public, auto_update, profiles, node } => {
             let image = Image {
                 id,
                 project: *project,
@@ -89,6 +102,10 @@ pub(crate) fn evolve(
                 auto_update: *auto_update,
                 profiles: profiles.clone(),
                 expires_at: facts.expires_at,
+                holders: match node {
+                    Some(node) => [*node].into(),
+                    None => known.keys().copied().collect(),
+                },
             };
             images.insert(id, image);
         }
@@ -99,6 +116,11 @@ pub(crate) fn evolve(
                 image.auto_update = *auto_update;
                 image.profiles.clone_from(profiles);
                 image.expires_at = *expires_at;
+            }
+        }
+        Event::Fetched { node } => {
+            if let Some(image) = images.get_mut(&id) {
+                image.holders.insert(*node);
             }
         }
         Event::Deleted { .. } => {
@@ -128,6 +150,8 @@ pub struct Import {
     pub auto_update: bool,
     pub profiles: Vec<String>,
     pub aliases: Vec<(String, String)>,
+    /// Whose image store has it; none: the one that there is.
+    pub node: Option<NodeId>,
 }
 
 /// # Errors
@@ -159,6 +183,7 @@ pub fn import(world: &World, context: &Context, wanted: &Import) -> Result<Decis
             public: wanted.public,
             auto_update: wanted.auto_update,
             profiles,
+            node: wanted.node.filter(|_| world.nodes.len() > 1),
         },
     );
     for (alias, description) in &wanted.aliases {
@@ -179,6 +204,27 @@ fn check_properties(properties: &BTreeMap<String, String>) -> Result<(), Rejecti
     let prefixed =
         properties.iter().map(|(key, value)| (format!("image.{key}"), value.clone())).collect();
     crate::config::check(crate::config::Scope::Instance, &prefixed)
+}
+
+/// The nodes that have the image's files, whichever projects it is in.
+#[must_use]
+pub fn holders(world: &World, project: ProjectId, fingerprint: &Fingerprint) -> BTreeSet<NodeId> {
+    let image = world.images.get(&id_of(project, fingerprint));
+    image.map(|image| image.holders.clone()).unwrap_or_default()
+}
+
+/// A node has unpacked the image, and with it its files.
+pub(crate) fn record_fetched(
+    world: &World,
+    decision: &mut Decision,
+    project: ProjectId,
+    fingerprint: &Fingerprint,
+    node: NodeId,
+) {
+    let id = id_of(project, fingerprint);
+    if world.images.get(&id).is_some_and(|image| !image.holders.contains(&node)) {
+        decision.record(stream(id), Event::Fetched { node });
+    }
 }
 
 /// What may be changed of an image; what is `None` stays.
@@ -244,16 +290,16 @@ pub fn delete(
         .any(|other| other.id != image.id && other.facts.fingerprint == *fingerprint);
     let used =
         world.instances.values().any(|instance| instance.image.as_ref() == Some(fingerprint));
-    if !shared
-        && !used
-        && let Some(node) = world.nodes.keys().next()
-    {
+    if !shared && !used {
         let pools: Vec<PoolId> = world.pools.keys().copied().collect();
-        let subject = Subject::Image(fingerprint.clone());
         // Its own sequence numbers its incarnations: an image may be deleted and imported again.
         let generation = crate::ids::Generation(world.tail(stream(image.id)).revision.0 + 1);
         let incarnation = Incarnation { generation, ..Incarnation::default() };
-        decision.order(*node, context.operation, subject, incarnation, Work::RemoveImage { pools });
+        for node in image.holders.iter().filter(|node| world.nodes.contains_key(node)) {
+            let (subject, pools) = (Subject::Image(fingerprint.clone()), pools.clone());
+            let work = Work::RemoveImage { pools };
+            decision.order(*node, context.operation, subject, incarnation, work);
+        }
     }
     decision.succeed(context.operation, Gain::Nothing);
     Ok(decision)

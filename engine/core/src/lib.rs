@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod decision;
@@ -21,6 +22,7 @@ pub mod name;
 pub mod network;
 pub mod node;
 pub mod operation;
+pub mod placement;
 pub mod pool;
 pub mod port;
 pub mod profile;

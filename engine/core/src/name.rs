@@ -29,6 +29,8 @@ pub enum NameKind {
     Address,
     /// A range of host ids on a node; the name is the slot's number.
     IdMap,
+    /// A cluster member's.
+    Node,
 }
 
 impl NameKind {
@@ -43,6 +45,7 @@ impl NameKind {
             Self::ImageAlias => "image-alias",
             Self::Address => "address",
             Self::IdMap => "id-map",
+            Self::Node => "node",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A managed bridge network.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -8,11 +10,12 @@ use crate::{
     address::{self, NetworkAddress4, NetworkAddress6, is_dns_name, is_interface_name},
     config::{self, Changes, Config},
     decision::{Context, Decision, check_revision},
-    ids::{NetworkId, OperationId, ProjectId, Revision, StreamId, StreamKind},
+    ids::{Generation, NetworkId, NodeId, OperationId, ProjectId, Revision, StreamId, StreamKind},
     name::{self, Name, NameKind},
+    node::Node,
     operation::{Class, Resource, ResourceKind, Verb},
     rejection::{Noun, Rejection},
-    resource::{self, Facts, Progress, Status},
+    resource::{self, Facts, PartState, Parts, Progress, Shared, SharedFacts, Status},
     spec::{Ipv4Plan, Ipv6Plan, NetworkSpec},
     table::Table,
     task::{Report, Subject, Work},
@@ -33,6 +36,9 @@ pub struct Network {
     pub config: Config,
     pub created_at: DateTime<Utc>,
     pub progress: Progress,
+    /// On which nodes it is.
+    #[serde(default)]
+    pub parts: Parts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,9 @@ pub enum Event {
         name: String,
         description: String,
         config: Config,
+        /// The nodes that it is asked from; empty: from the one that there is.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        nodes: BTreeSet<NodeId>,
     },
     Ready,
     /// The node is told of the change; what failed is tried again at its next start.
@@ -60,6 +69,22 @@ pub enum Event {
         error: String,
     },
     Deleted,
+    /// One more node is to have it, or one that failed before.
+    NodeAsked {
+        node: NodeId,
+        generation: Generation,
+    },
+    NodeReady {
+        node: NodeId,
+    },
+    NodeFailed {
+        node: NodeId,
+        error: String,
+    },
+    /// One node has removed its part.
+    NodeGone {
+        node: NodeId,
+    },
 }
 
 impl Event {
@@ -72,17 +97,22 @@ impl Event {
             Self::DeleteRequested { .. } => "delete-requested",
             Self::Failed { .. } => "failed",
             Self::Deleted => "deleted",
+            Self::NodeAsked { .. } => "node-asked",
+            Self::NodeReady { .. } => "node-ready",
+            Self::NodeFailed { .. } => "node-failed",
+            Self::NodeGone { .. } => "node-gone",
         }
     }
 }
 
 pub(crate) fn evolve(
     networks: &mut Table<NetworkId, Network>,
+    known: &Table<NodeId, Node>,
     id: NetworkId,
     event: &Event,
     at: DateTime<Utc>,
 ) {
-    if let Event::Created { operation, project, name, description, config } = event {
+    if let Event::Created { operation, project, name, description, config, nodes } = event {
         let network = Network {
             id,
             project: *project,
@@ -91,6 +121,7 @@ pub(crate) fn evolve(
             config: config.clone(),
             created_at: at,
             progress: Progress::creating(*operation),
+            parts: Parts::asked_of(nodes, known),
         };
         networks.insert(id, network);
         return;
@@ -98,19 +129,33 @@ pub(crate) fn evolve(
     let Some(network) = networks.get_mut(&id) else { return };
     match event {
         Event::Created { .. } => {}
-        Event::Ready | Event::Failed { .. } => network.progress.settle(),
+        Event::Ready | Event::Failed { .. } => {
+            network.progress.settle();
+            network.parts.settle();
+        }
         Event::Configured { operation, changes, description } => {
             config::apply(&mut network.config, changes);
             network.description =
                 description.clone().unwrap_or_else(|| std::mem::take(&mut network.description));
             network.progress.request(Status::Changing, *operation);
+            network.parts.ask_again(network.progress.generation);
         }
         Event::DeleteRequested { operation } => {
-            network.progress.request(Status::Deleting, *operation)
+            network.progress.request(Status::Deleting, *operation);
+            network.parts.ask_again(network.progress.generation);
         }
         Event::Deleted => {
             networks.remove(&id);
         }
+        Event::NodeAsked { node, generation } => {
+            network.progress.generation = *generation;
+            network.parts.ask(*node, *generation);
+        }
+        Event::NodeReady { node } => network.parts.set(*node, PartState::Ready),
+        Event::NodeFailed { node, error } => {
+            network.parts.set(*node, PartState::Failed(error.clone()));
+        }
+        Event::NodeGone { node } => network.parts.remove(*node),
     }
 }
 
@@ -273,7 +318,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     if same_bridge || world.holder(NameKind::Network, project, name).is_some() {
         return Err(Rejection::AlreadyExists { noun: Noun::Network, name: name.clone() });
     }
-    let node = resource::node_of(world)?;
+    let nodes = resource::all_nodes(world)?;
     let id = NetworkId::derive(&[&context.operation.to_string()]);
     let (seed, _) = id.0.as_u64_pair();
     let network = Network {
@@ -284,6 +329,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         config: resolve(world, &wanted.config, &wanted.occupied, seed, None)?,
         created_at: context.time,
         progress: Progress::creating(context.operation),
+        parts: Parts::default(),
     };
     let mut decision = Decision::for_context(context);
     decision.accept(project, Verb::CreateNetwork, Class::Task, resources(name));
@@ -293,11 +339,14 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         name::Event::Reserved { name: held, holder: id.0, description: String::new() },
     );
     let work = Work::EnsureNetwork { spec: network.spec() };
-    resource::order(&mut decision, context, node, Subject::Network(id), &network.progress, work);
+    let subject = Subject::Network(id);
+    let asked = nodes.iter().copied();
+    resource::order_all(&mut decision, context, asked, &subject, &network.progress, &work);
+    let nodes = if nodes.len() > 1 { nodes.into_iter().collect() } else { BTreeSet::new() };
     let Network { name, description, config, .. } = network;
     decision.record(
         stream(id),
-        Event::Created { operation: context.operation, project, name, description, config },
+        Event::Created { operation: context.operation, project, name, description, config, nodes },
     );
     Ok(decision)
 }
@@ -341,16 +390,10 @@ pub fn configure(
     after.progress.request(Status::Changing, context.operation);
     decision.accept(network.project, Verb::UpdateNetwork, Class::Task, resources(name));
     decision.record(stream(network.id), configured);
-    let node = resource::node_of(world)?;
     let work = Work::EnsureNetwork { spec: after.spec() };
-    resource::order(
-        &mut decision,
-        context,
-        node,
-        Subject::Network(network.id),
-        &after.progress,
-        work,
-    );
+    let subject = Subject::Network(network.id);
+    let asked = network.parts.nodes();
+    resource::order_all(&mut decision, context, asked, &subject, &after.progress, &work);
     Ok(decision)
 }
 
@@ -368,20 +411,14 @@ pub fn delete(
     if !by.is_empty() {
         return Err(Rejection::InUse { noun: Noun::Network, by });
     }
-    let node = resource::node_of(world)?;
     let mut progress = network.progress;
     progress.request(Status::Deleting, context.operation);
     let mut decision = Decision::for_context(context);
     decision.accept(network.project, Verb::DeleteNetwork, Class::Task, resources(name));
     decision.record(stream(network.id), Event::DeleteRequested { operation: context.operation });
-    resource::order(
-        &mut decision,
-        context,
-        node,
-        Subject::Network(network.id),
-        &progress,
-        Work::RemoveNetwork,
-    );
+    let subject = Subject::Network(network.id);
+    let asked = network.parts.nodes();
+    resource::order_all(&mut decision, context, asked, &subject, &progress, &Work::RemoveNetwork);
     Ok(decision)
 }
 
@@ -389,19 +426,43 @@ pub fn delete(
 #[must_use]
 pub fn report(world: &World, context: &Context, id: NetworkId, report: &Report) -> Decision {
     let Some(network) = world.networks.get(&id) else { return Decision::for_context(context) };
+    resource::report_shared(world, context, &network.shared(), &facts(network), report)
+}
+
+impl Network {
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared {
+            stream: stream(self.id),
+            subject: Subject::Network(self.id),
+            progress: &self.progress,
+            parts: &self.parts,
+            ensure: Work::EnsureNetwork { spec: self.spec() },
+            remove: Work::RemoveNetwork,
+        }
+    }
+}
+
+pub(crate) fn facts(network: &Network) -> SharedFacts {
     let verb = match network.progress.status {
         Status::Creating => Verb::CreateNetwork,
         Status::Deleting => Verb::DeleteNetwork,
         Status::Ready | Status::Changing => Verb::UpdateNetwork,
     };
     let held = network.held();
-    let facts = Facts {
+    let whole = Facts {
         ready: Event::Ready.into(),
         deleted: Event::Deleted.into(),
         failed: |verb, error| Event::Failed { verb, error }.into(),
         released: vec![(held.stream(), name::Event::Released { name: held }.into())],
     };
-    resource::report(context, stream(id), &network.progress, verb, report, facts)
+    SharedFacts {
+        whole,
+        verb,
+        asked: |node, generation| Event::NodeAsked { node, generation }.into(),
+        ready: |node| Event::NodeReady { node }.into(),
+        failed: |node, error| Event::NodeFailed { node, error }.into(),
+        gone: |node| Event::NodeGone { node }.into(),
+    }
 }
 
 /// What uses the network, in words.

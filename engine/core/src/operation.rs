@@ -45,6 +45,8 @@ pub enum Verb {
     DeleteNetwork,
     CreateVolume,
     DeleteVolume,
+    EvacuateNode,
+    RestoreNode,
 }
 
 impl Verb {
@@ -81,6 +83,8 @@ impl Verb {
             Self::DeleteNetwork => "Deleting network",
             Self::CreateVolume => "Creating storage volume",
             Self::DeleteVolume => "Deleting storage volume",
+            Self::EvacuateNode => "Evacuating cluster member",
+            Self::RestoreNode => "Restoring cluster member",
         }
     }
 
@@ -109,7 +113,8 @@ impl Verb {
             | Self::DeleteVolume => "delete",
             Self::CreateSnapshot => "snapshot",
             Self::DeleteSnapshot => "delete-snapshot",
-            Self::RestoreSnapshot => "restore",
+            Self::RestoreSnapshot | Self::RestoreNode => "restore",
+            Self::EvacuateNode => "evacuate",
             Self::Exec => "exec",
             Self::Console => "console",
             Self::ImportImage => "import",
@@ -134,6 +139,7 @@ pub enum ResourceKind {
     Pool,
     Network,
     Volume,
+    Node,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! A storage pool.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,12 +9,13 @@ use uuid::Uuid;
 use crate::{
     config::{self, Changes, Config},
     decision::{Context, Decision, check_revision},
-    ids::{PoolId, Revision, StreamId, StreamKind},
+    ids::{Generation, NodeId, PoolId, Revision, StreamId, StreamKind},
     name::{self, Name, NameKind},
+    node::Node,
     operation::{Class, Resource, ResourceKind, Verb},
     project::Project,
     rejection::{Noun, Rejection},
-    resource::{self, Facts, Progress, Status},
+    resource::{self, Facts, PartState, Parts, Progress, Shared, SharedFacts, Status},
     spec::{PoolDriver, PoolSpec},
     table::Table,
     task::{Report, Subject, Work},
@@ -33,6 +36,9 @@ pub struct Pool {
     pub config: Config,
     pub created_at: DateTime<Utc>,
     pub progress: Progress,
+    /// On which nodes it is.
+    #[serde(default)]
+    pub parts: Parts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,9 @@ pub enum Event {
         description: String,
         driver: String,
         config: Config,
+        /// The nodes that it is asked from; empty: from the one that there is.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        nodes: BTreeSet<NodeId>,
     },
     Ready,
     Configured {
@@ -58,6 +67,22 @@ pub enum Event {
         error: String,
     },
     Deleted,
+    /// One more node is to have it, or one that failed before.
+    NodeAsked {
+        node: NodeId,
+        generation: Generation,
+    },
+    NodeReady {
+        node: NodeId,
+    },
+    NodeFailed {
+        node: NodeId,
+        error: String,
+    },
+    /// One node has removed its part.
+    NodeGone {
+        node: NodeId,
+    },
 }
 
 impl Event {
@@ -70,17 +95,22 @@ impl Event {
             Self::DeleteRequested { .. } => "delete-requested",
             Self::Failed { .. } => "failed",
             Self::Deleted => "deleted",
+            Self::NodeAsked { .. } => "node-asked",
+            Self::NodeReady { .. } => "node-ready",
+            Self::NodeFailed { .. } => "node-failed",
+            Self::NodeGone { .. } => "node-gone",
         }
     }
 }
 
 pub(crate) fn evolve(
     pools: &mut Table<PoolId, Pool>,
+    known: &Table<NodeId, Node>,
     id: PoolId,
     event: &Event,
     at: DateTime<Utc>,
 ) {
-    if let Event::Created { operation, name, description, driver, config } = event {
+    if let Event::Created { operation, name, description, driver, config, nodes } = event {
         let pool = Pool {
             id,
             name: name.clone(),
@@ -89,6 +119,7 @@ pub(crate) fn evolve(
             config: config.clone(),
             created_at: at,
             progress: Progress::creating(*operation),
+            parts: Parts::asked_of(nodes, known),
         };
         pools.insert(id, pool);
         return;
@@ -96,16 +127,31 @@ pub(crate) fn evolve(
     let Some(pool) = pools.get_mut(&id) else { return };
     match event {
         Event::Created { .. } => {}
-        Event::Ready | Event::Failed { .. } => pool.progress.settle(),
+        Event::Ready | Event::Failed { .. } => {
+            pool.progress.settle();
+            pool.parts.settle();
+        }
         Event::Configured { changes, description } => {
             config::apply(&mut pool.config, changes);
             pool.description =
                 description.clone().unwrap_or_else(|| std::mem::take(&mut pool.description));
         }
-        Event::DeleteRequested { operation } => pool.progress.request(Status::Deleting, *operation),
+        Event::DeleteRequested { operation } => {
+            pool.progress.request(Status::Deleting, *operation);
+            pool.parts.ask_again(pool.progress.generation);
+        }
         Event::Deleted => {
             pools.remove(&id);
         }
+        Event::NodeAsked { node, generation } => {
+            pool.progress.generation = *generation;
+            pool.parts.ask(*node, *generation);
+        }
+        Event::NodeReady { node } => pool.parts.set(*node, PartState::Ready),
+        Event::NodeFailed { node, error } => {
+            pool.parts.set(*node, PartState::Failed(error.clone()));
+        }
+        Event::NodeGone { node } => pool.parts.remove(*node),
     }
 }
 
@@ -183,7 +229,7 @@ pub fn create(
     if world.holder(NameKind::Pool, Uuid::nil(), name).is_some() {
         return Err(Rejection::AlreadyExists { noun: Noun::Pool, name: name.to_owned() });
     }
-    let node = resource::node_of(world)?;
+    let nodes = resource::all_nodes(world)?;
     let id = PoolId::derive(&[&context.operation.to_string()]);
     let pool = Pool {
         id,
@@ -193,6 +239,7 @@ pub fn create(
         config: config.clone(),
         created_at: context.time,
         progress: Progress::creating(context.operation),
+        parts: Parts::default(),
     };
     let mut decision = Decision::for_context(context);
     decision.accept(Project::default_id(), Verb::CreatePool, Class::Task, resources(name));
@@ -202,11 +249,14 @@ pub fn create(
         name::Event::Reserved { name: held, holder: id.0, description: String::new() },
     );
     let work = Work::EnsurePool { spec: pool.spec() };
-    resource::order(&mut decision, context, node, Subject::Pool(id), &pool.progress, work);
+    let subject = Subject::Pool(id);
+    let asked = nodes.iter().copied();
+    resource::order_all(&mut decision, context, asked, &subject, &pool.progress, &work);
+    let nodes = if nodes.len() > 1 { nodes.into_iter().collect() } else { BTreeSet::new() };
     let Pool { name, description, driver, config, .. } = pool;
     decision.record(
         stream(id),
-        Event::Created { operation: context.operation, name, description, driver, config },
+        Event::Created { operation: context.operation, name, description, driver, config, nodes },
     );
     Ok(decision)
 }
@@ -249,20 +299,14 @@ pub fn delete(world: &World, context: &Context, name: &str) -> Result<Decision, 
     if !by.is_empty() {
         return Err(Rejection::InUse { noun: Noun::Pool, by });
     }
-    let node = resource::node_of(world)?;
     let mut progress = pool.progress;
     progress.request(Status::Deleting, context.operation);
     let mut decision = Decision::for_context(context);
     decision.accept(Project::default_id(), Verb::DeletePool, Class::Task, resources(name));
     decision.record(stream(pool.id), Event::DeleteRequested { operation: context.operation });
-    resource::order(
-        &mut decision,
-        context,
-        node,
-        Subject::Pool(pool.id),
-        &progress,
-        Work::RemovePool,
-    );
+    let subject = Subject::Pool(pool.id);
+    let asked = pool.parts.nodes();
+    resource::order_all(&mut decision, context, asked, &subject, &progress, &Work::RemovePool);
     Ok(decision)
 }
 
@@ -270,16 +314,40 @@ pub fn delete(world: &World, context: &Context, name: &str) -> Result<Decision, 
 #[must_use]
 pub fn report(world: &World, context: &Context, id: PoolId, report: &Report) -> Decision {
     let Some(pool) = world.pools.get(&id) else { return Decision::for_context(context) };
+    resource::report_shared(world, context, &pool.shared(), &facts(pool), report)
+}
+
+impl Pool {
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared {
+            stream: stream(self.id),
+            subject: Subject::Pool(self.id),
+            progress: &self.progress,
+            parts: &self.parts,
+            ensure: Work::EnsurePool { spec: self.spec() },
+            remove: Work::RemovePool,
+        }
+    }
+}
+
+pub(crate) fn facts(pool: &Pool) -> SharedFacts {
     let verb =
         if pool.progress.status == Status::Creating { Verb::CreatePool } else { Verb::DeletePool };
     let held = pool.held();
-    let facts = Facts {
+    let whole = Facts {
         ready: Event::Ready.into(),
         deleted: Event::Deleted.into(),
         failed: |verb, error| Event::Failed { verb, error }.into(),
         released: vec![(held.stream(), name::Event::Released { name: held }.into())],
     };
-    resource::report(context, stream(id), &pool.progress, verb, report, facts)
+    SharedFacts {
+        whole,
+        verb,
+        asked: |node, generation| Event::NodeAsked { node, generation }.into(),
+        ready: |node| Event::NodeReady { node }.into(),
+        failed: |node, error| Event::NodeFailed { node, error }.into(),
+        gone: |node| Event::NodeGone { node }.into(),
+    }
 }
 
 /// What uses the pool, in words.

@@ -45,6 +45,8 @@ pub enum Noun {
     Pool,
     Volume,
     Node,
+    ClusterGroup,
+    JoinToken,
     Operation,
 }
 
@@ -62,6 +64,8 @@ impl Noun {
             Self::Pool => "Storage pool",
             Self::Volume => "Storage volume",
             Self::Node => "Cluster member",
+            Self::ClusterGroup => "Cluster group",
+            Self::JoinToken => "Join token",
             Self::Operation => "Operation",
         }
     }
@@ -77,6 +81,8 @@ impl Noun {
             Self::Pool => "stapes storage list",
             Self::Volume => "stapes storage volume list POOL",
             Self::Node => "stapes cluster list",
+            Self::ClusterGroup => "stapes cluster group list",
+            Self::JoinToken => "stapes cluster list-tokens",
             Self::Operation => "stapes op list",
         }
     }

@@ -58,6 +58,17 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         self.rows.remove(key)
     }
 
+    /// Changes the values that `is_it` means; the others stay shared.
+    pub fn change(&mut self, is_it: impl Fn(&V) -> bool, mut change: impl FnMut(&mut V)) {
+        let keys: Vec<K> =
+            self.iter().filter(|(_, value)| is_it(value)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(value) = self.get_mut(&key) {
+                change(value);
+            }
+        }
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()

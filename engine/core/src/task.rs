@@ -53,12 +53,17 @@ pub enum Work {
         source: RootSource,
         quota_bytes: Option<u64>,
         reservations: Vec<Reservation>,
+        /// Who has the image's files, if this node may lack them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        image_at: Vec<PeerAddress>,
     },
     /// Replace the root volume's content; the guest does not run.
     ReplaceRoot {
         pool: PoolId,
         source: RootSource,
         quota_bytes: Option<u64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        image_at: Vec<PeerAddress>,
     },
     Start {
         spec: Box<GuestSpec>,

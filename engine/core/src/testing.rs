@@ -385,6 +385,7 @@ pub(crate) fn instance(name: &str) -> Create {
         profiles: None,
         source: Source::Image("test".to_owned()),
         start: false,
+        target: None,
     }
 }
 
@@ -455,6 +456,7 @@ fn furniture() -> [Command; 6] {
         auto_update: false,
         profiles: Vec::new(),
         aliases: vec![(text("test"), String::new())],
+        node: None,
     };
     let network = network::Create {
         project: text("default"),

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, Changes, Config},
     decision::{Context, Decision, check_revision},
-    ids::{OperationId, PoolId, ProjectId, Revision, StreamId, StreamKind, VolumeId},
+    ids::{NodeId, OperationId, PoolId, ProjectId, Revision, StreamId, StreamKind, VolumeId},
     name::{self, Name, NameKind},
+    node::Node,
     operation::{Class, Resource, ResourceKind, Verb},
+    placement,
     rejection::{Noun, Rejection},
     resource::{self, Facts, Progress, Status},
     table::Table,
@@ -20,6 +22,8 @@ use crate::{
 pub struct Volume {
     pub id: VolumeId,
     pub pool: PoolId,
+    /// Where it lies.
+    pub node: NodeId,
     pub project: ProjectId,
     pub name: String,
     pub description: String,
@@ -38,6 +42,9 @@ pub enum Event {
         name: String,
         description: String,
         config: Config,
+        /// None: on the one that there is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<NodeId>,
     },
     Ready,
     Configured {
@@ -75,14 +82,17 @@ impl Event {
 
 pub(crate) fn evolve(
     volumes: &mut Table<VolumeId, Volume>,
+    known: &Table<NodeId, Node>,
     id: VolumeId,
     event: &Event,
     at: DateTime<Utc>,
 ) {
-    if let Event::Created { operation, pool, project, name, description, config } = event {
+    if let Event::Created { operation, pool, project, name, description, config, node } = event {
+        let Some(node) = node.or_else(|| known.keys().next().copied()) else { return };
         let volume = Volume {
             id,
             pool: *pool,
+            node,
             project: *project,
             name: name.clone(),
             description: description.clone(),
@@ -135,7 +145,7 @@ pub fn create(
     world: &World,
     context: &Context,
     (project, pool): (&str, &str),
-    name: &str,
+    (name, target): (&str, Option<&str>),
     description: &str,
     config: &Config,
 ) -> Result<Decision, Rejection> {
@@ -150,7 +160,7 @@ pub fn create(
     let size = config.get("size").filter(|text| !text.is_empty());
     let quota_bytes =
         size.map(|text| config::bytes(text)).transpose().map_err(Rejection::Invalid)?;
-    let node = resource::node_of(world)?;
+    let node = placement::node_for_volume(world, pool, target)?;
     let id = VolumeId::derive(&[&context.operation.to_string()]);
     let mut decision = Decision::for_context(context);
     decision.accept(project, Verb::CreateVolume, Class::Task, resources(&pool.name, name));
@@ -166,6 +176,7 @@ pub fn create(
         name: name.to_owned(),
         description: description.to_owned(),
         config: config.clone(),
+        node: (world.nodes.len() > 1).then_some(node),
     };
     decision.record(stream(id), created);
     let work = Work::CreateVolume { pool: pool.id, quota_bytes };
@@ -241,7 +252,7 @@ pub fn delete(
     let volume = world.volume(pool, name)?;
     volume.progress.idle(&format!("Storage volume {name:?}"))?;
     refuse_used(world, pool, volume)?;
-    let node = resource::node_of(world)?;
+    let node = volume.node;
     let mut progress = volume.progress;
     progress.request(Status::Deleting, context.operation);
     let mut decision = Decision::for_context(context);
@@ -280,14 +291,27 @@ pub fn report(world: &World, context: &Context, id: VolumeId, report: &Report) -
     } else {
         Verb::DeleteVolume
     };
+    resource::report(context, stream(id), &volume.progress, verb, report, &facts(volume))
+}
+
+fn facts(volume: &Volume) -> Facts {
     let held = Name::new(NameKind::Volume, volume.pool, &volume.name);
-    let facts = Facts {
+    Facts {
         ready: Event::Ready.into(),
         deleted: Event::Deleted.into(),
         failed: |verb, error| Event::Failed { verb, error }.into(),
         released: vec![(held.stream(), name::Event::Released { name: held }.into())],
-    };
-    resource::report(context, stream(id), &volume.progress, verb, report, facts)
+    }
+}
+
+/// It went with its node.
+pub(crate) fn forget(world: &World, decision: &mut Decision, volume: &Volume) {
+    facts(volume).gone(decision, stream(volume.id));
+    if let Some(operation) = volume.progress.operation
+        && world.operations.contains_key(&operation)
+    {
+        decision.fail(operation, "The cluster member was removed");
+    }
 }
 
 #[cfg(test)]
@@ -300,7 +324,8 @@ mod tests {
     fn create(name: &str, pairs: &[(&str, &str)]) -> Command {
         let (project, pool) = ("default".to_owned(), "default".to_owned());
         let (name, description) = (name.to_owned(), String::new());
-        Command::CreateVolume { project, pool, name, description, config: config(pairs) }
+        let (config, target) = (config(pairs), None);
+        Command::CreateVolume { project, pool, name, description, config, target }
     }
 
     #[test]

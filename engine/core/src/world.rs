@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cluster::evacuation,
     event::Event,
     ids::{
         ImageId, InstanceId, NetworkId, NodeId, OperationId, PoolId, ProfileId, ProjectId,
@@ -18,12 +19,13 @@ use crate::{
     network::{self, Network},
     node::{self, Node},
     operation::Operation,
+    placement::{Claim, Ledger},
     pool::{self, Pool},
     profile::{self, Profile},
     project::{self, Project},
     record::{Digest, Recorded},
     rejection::{Noun, Rejection},
-    server::Server,
+    server::{self, Server},
     table::Table,
     volume::{self, Volume},
 };
@@ -67,6 +69,9 @@ pub struct World {
     /// Those under way.
     pub operations: Table<OperationId, Operation>,
     pub names: Table<Name, Held>,
+    /// What follows from the instances and the names, kept at hand.
+    #[serde(default)]
+    pub ledger: Ledger,
     /// Of the aggregates that may still change, but for instances: those hold their own.
     tails: imbl::OrdMap<StreamId, Tail>,
 }
@@ -173,13 +178,11 @@ impl World {
 
     pub(crate) fn evolve(&mut self, stream: StreamId, event: &Event, at: DateTime<Utc>) {
         match event {
-            Event::Server(event) => self.server.evolve(event),
+            Event::Server(event) => self.evolve_server(event, at),
             Event::Node(event) => {
                 let id = NodeId(stream.id);
                 match (self.nodes.get_mut(&id), event) {
-                    (Some(_), node::Event::Removed) => {
-                        self.nodes.remove(&id);
-                    }
+                    (Some(_), node::Event::Removed) => self.remove_node(id),
                     (Some(node), event) => node.evolve(event, at),
                     (None, event) => {
                         if let Some(node) = Node::born(event, at) {
@@ -195,13 +198,17 @@ impl World {
                 profile::evolve(&mut self.profiles, ProfileId(stream.id), event, at)
             }
             Event::Network(event) => {
-                network::evolve(&mut self.networks, NetworkId(stream.id), event, at)
+                network::evolve(&mut self.networks, &self.nodes, NetworkId(stream.id), event, at)
             }
-            Event::Pool(event) => pool::evolve(&mut self.pools, PoolId(stream.id), event, at),
+            Event::Pool(event) => {
+                pool::evolve(&mut self.pools, &self.nodes, PoolId(stream.id), event, at)
+            }
             Event::Volume(event) => {
-                volume::evolve(&mut self.volumes, VolumeId(stream.id), event, at)
+                volume::evolve(&mut self.volumes, &self.nodes, VolumeId(stream.id), event, at)
             }
-            Event::Image(event) => image::evolve(&mut self.images, ImageId(stream.id), event, at),
+            Event::Image(event) => {
+                image::evolve(&mut self.images, &self.nodes, ImageId(stream.id), event, at)
+            }
             Event::Instance(event) => self.evolve_instance(InstanceId(stream.id), event, at),
             Event::Operation(event) => {
                 let id = OperationId(stream.id);
@@ -213,12 +220,51 @@ impl World {
             }
             Event::Name(name::Event::Reserved { name, holder, description }) => {
                 let held = Held { holder: *holder, description: description.clone() };
+                if name.kind == NameKind::IdMap && !self.names.contains_key(name) {
+                    name.name.parse().map(|slot| self.ledger.take_slot(slot)).ok();
+                }
                 self.names.insert(name.clone(), held);
             }
             Event::Name(name::Event::Released { name }) => {
-                self.names.remove(name);
+                let held = self.names.remove(name);
+                if name.kind == NameKind::IdMap && held.is_some() {
+                    name.name.parse().map(|slot| self.ledger.free_slot(slot)).ok();
+                }
             }
         }
+    }
+
+    fn evolve_server(&mut self, event: &server::Event, at: DateTime<Utc>) {
+        self.server.evolve(event, at);
+        if let server::Event::GroupRenamed { from, to } = event {
+            self.nodes.change(
+                |node| node.groups.contains(from),
+                |node| {
+                    node.groups.remove(from);
+                    node.groups.insert(to.clone());
+                },
+            );
+        }
+    }
+
+    /// What only mentions the node forgets it.
+    fn remove_node(&mut self, id: NodeId) {
+        self.nodes.remove(&id);
+        self.pools.change(|it| it.parts.get(id).is_some(), |it| it.parts.remove(id));
+        self.networks.change(|it| it.parts.get(id).is_some(), |it| it.parts.remove(id));
+        self.images.change(
+            |image| image.holders.contains(&id),
+            |image| {
+                image.holders.remove(&id);
+            },
+        );
+        let mentions = |instance: &Instance| {
+            instance.home == Some(id) || instance.replica.is_some_and(|replica| replica.node == id)
+        };
+        self.instances.change(mentions, |instance| {
+            instance.home = instance.home.filter(|home| *home != id);
+            instance.replica = instance.replica.filter(|replica| replica.node != id);
+        });
     }
 
     fn evolve_instance(&mut self, id: InstanceId, event: &instance::Event, at: DateTime<Utc>) {
@@ -228,7 +274,17 @@ impl World {
             self.instances.remove(&id);
         } else if let Some(instance) = self.instances.get_mut(&id) {
             instance.evolve(event, at);
+            evacuation::remember_home(&self.nodes, instance, event);
         }
+        if event.changes_claim() {
+            let claim = self.instances.get(&id).map(|instance| Claim::of(self, instance));
+            self.ledger.settle(id, claim);
+        }
+    }
+
+    /// The instances of a node.
+    pub fn instances_on(&self, node: NodeId) -> impl Iterator<Item = &Instance> {
+        self.ledger.on(node).filter_map(|id| self.instances.get(&id))
     }
 
     /// Who holds a name.

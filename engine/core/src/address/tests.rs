@@ -1,5 +1,7 @@
 //! Tries addresses.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const PLAN: Ipv4Plan =
@@ -18,11 +20,11 @@ fn every_usable_address_is_given_once_and_then_none() {
     for seed in 0..50 {
         let mut taken = BTreeSet::new();
         for _ in 0..5 {
-            let picked = pick_ipv4(&PLAN, &taken, None, seed).unwrap();
+            let picked = pick_ipv4(&PLAN, |it| taken.contains(&it), None, seed).unwrap();
             assert!(taken.insert(picked), "{picked} twice");
         }
         assert_eq!(taken, (2..=6).map(address).collect());
-        let full = pick_ipv4(&PLAN, &taken, None, seed);
+        let full = pick_ipv4(&PLAN, |it| taken.contains(&it), None, seed);
         assert_eq!(full, Err(AddressError::Exhausted(net("10.1.2.0/29"))));
     }
 }
@@ -30,21 +32,21 @@ fn every_usable_address_is_given_once_and_then_none() {
 #[test]
 fn picking_is_repeatable() {
     let plan = Ipv4Plan { prefix: 24, ..PLAN };
-    let pick = |seed| pick_ipv4(&plan, &BTreeSet::new(), None, seed).unwrap();
+    let pick = |seed| pick_ipv4(&plan, |_| false, None, seed).unwrap();
     assert_eq!(pick(7), pick(7));
     assert!((0..20).map(pick).collect::<BTreeSet<_>>().len() > 15);
 }
 
 #[test]
 fn addresses_of_others_do_not_exhaust_a_network() {
-    let elsewhere = (0..200).map(|last| Ipv4Addr::new(10, 9, 9, last)).collect();
-    assert!(pick_ipv4(&PLAN, &elsewhere, None, 1).is_ok());
+    let elsewhere = (0..200).map(|last| Ipv4Addr::new(10, 9, 9, last)).collect::<BTreeSet<_>>();
+    assert!(pick_ipv4(&PLAN, |it| elsewhere.contains(&it), None, 1).is_ok());
 }
 
 #[test]
 fn a_wanted_address_is_given_or_refused_with_the_reason() {
     let taken = BTreeSet::from([address(3)]);
-    let want = |wanted| pick_ipv4(&PLAN, &taken, Some(wanted), 0);
+    let want = |wanted| pick_ipv4(&PLAN, |it| taken.contains(&it), Some(wanted), 0);
     assert_eq!(want(address(2)), Ok(address(2)));
     assert_eq!(want(address(3)), Err(AddressError::Taken(address(3))));
     for own in [0, 1, 7] {
@@ -112,9 +114,9 @@ fn local_ipv6_ranges_are_unique_and_name_guests_by_their_mac() {
 fn a_mac_address_that_is_taken_is_passed_over() {
     let one = InstanceId::derive(&["one"]);
     let mut taken = BTreeSet::new();
-    assert_eq!(pick_mac(one, "eth0", &taken), Some(derive_mac(one, "eth0")));
+    assert_eq!(pick_mac(one, "eth0", |it| taken.contains(&it)), Some(derive_mac(one, "eth0")));
     for _ in 0..5 {
-        let mac = pick_mac(one, "eth0", &taken).unwrap();
+        let mac = pick_mac(one, "eth0", |it| taken.contains(&it)).unwrap();
         assert!(taken.insert(mac) && mac.0.starts_with(&MAC_PREFIX), "{mac}");
     }
 }

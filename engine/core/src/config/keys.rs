@@ -67,6 +67,12 @@ use Check::{
     CpuAllowance, CpuCount, Listen, Mac, Memory, Number, OneOf, Size, Subnet4, Subnet6, Text, Truth,
 };
 
+/// What becomes of an instance when its node is evacuated.
+const EVACUATE: [&str; 6] =
+    ["auto", "live-migrate", "migrate", "stop", "stateful-stop", "force-stop"];
+
+const NODE: &[(&str, Check)] = &[("scheduler.instance", OneOf(&["all", "manual", "group"]))];
+
 /// Keys of instances and of profiles.
 const INSTANCE: &[(&str, Check)] = &[
     ("boot.autorestart", Truth),
@@ -78,10 +84,14 @@ const INSTANCE: &[(&str, Check)] = &[
     ("cloud-init.network-config", Text),
     ("cloud-init.user-data", Text),
     ("cloud-init.vendor-data", Text),
+    ("cluster.evacuate", OneOf(&EVACUATE)),
     ("limits.cpu", CpuCount),
     ("limits.cpu.allowance", CpuAllowance),
     ("limits.memory", Memory),
     ("limits.processes", Number),
+    ("placement.affinity", Text),
+    ("placement.anti-affinity", Text),
+    ("placement.spread", Text),
     ("replication.interval", Number),
     ("replication.target", Text),
     ("security.idmap.isolated", OneOf(&["true", "1", "yes", "on"])),
@@ -109,6 +119,8 @@ const VOLATILE: &[(&str, Check)] = &[
 ];
 
 const SERVER: &[(&str, Check)] = &[
+    ("cluster.healing_threshold", Number),
+    ("cluster.offline_threshold", Number),
     ("core.https_address", Listen),
     ("core.trust_ca_certificates", Truth),
     ("images.auto_update_interval", Number),
@@ -185,6 +197,7 @@ const fn table(scope: Scope) -> &'static [(&'static str, Check)] {
         Scope::Network => NETWORK,
         Scope::Pool => POOL,
         Scope::Volume => VOLUME,
+        Scope::Node => NODE,
     }
 }
 
@@ -198,7 +211,12 @@ pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
     listed(table(scope)).or_else(|| match scope {
         Scope::Instance => open_ended(key).or_else(|| listed(VOLATILE)).or_else(|| interface(key)),
         Scope::Profile => open_ended(key),
-        Scope::Server | Scope::Project | Scope::Network | Scope::Pool | Scope::Volume => None,
+        Scope::Server
+        | Scope::Project
+        | Scope::Network
+        | Scope::Pool
+        | Scope::Volume
+        | Scope::Node => None,
     })
 }
 

@@ -29,6 +29,7 @@ pub enum Scope {
     Network,
     Pool,
     Volume,
+    Node,
 }
 
 /// Bytes in one value at most.

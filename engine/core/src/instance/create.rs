@@ -14,9 +14,11 @@ use crate::{
     address::is_dns_label,
     config::{self, Config, Devices},
     decision::{Context, Decision},
-    ids::{Fingerprint, InstanceId, PoolId, SnapshotId, VolumeId},
+    ids::{Fingerprint, InstanceId, NodeId, PoolId, SnapshotId, VolumeId},
+    image,
     name::{self, Name, NameKind},
     operation::{Class, Resource, ResourceKind, Verb},
+    placement,
     port::image::ImageKind,
     project::Project,
     rejection::{Noun, Rejection},
@@ -38,6 +40,8 @@ pub struct Create {
     pub profiles: Option<Vec<String>>,
     pub source: Source,
     pub start: bool,
+    /// A cluster member's name, or `@` and a group's; none: wherever it fits best.
+    pub target: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ struct Origin {
     snapshots: BTreeMap<String, Snapshot>,
     /// A copy must stay in its source's pool.
     pool: Option<PoolId>,
+    /// And on its node.
+    node: Option<NodeId>,
 }
 
 /// # Errors
@@ -91,11 +97,31 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     let expanded = specify::expand(world, project, &profiles, &config, &devices)?;
     config::check_devices(&expanded.devices)?;
 
-    let node = *world.nodes.keys().next().ok_or_else(no_node)?;
     let pool = pool_of(world, &expanded.devices, origin.pool)?;
     let no_leases = BTreeMap::new();
     let lessee = Lessee { id, project, held: &no_leases };
     let (leases, mut names) = specify::lease_changes(world, lessee, &expanded.devices)?;
+    let leases = assigned(leases);
+    let (node, placement) = placement::choose(
+        world,
+        &placement::Wanted {
+            target: wanted.target.as_deref(),
+            architecture: origin.architecture.as_deref(),
+            pool,
+            project,
+            config: &expanded.config,
+            devices: &expanded.devices,
+            networks: leases.values().map(|lease| lease.network).collect(),
+            holders: origin
+                .image
+                .iter()
+                .flat_map(|it| image::holders(world, project.images_in(), it))
+                .collect(),
+            leaves: None,
+            instance: None,
+            bound_to: origin.node,
+        },
+    )?;
     let idmap = specify::free_slot(world, node, None)?;
     names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
     names.push(reserve(specify::slot(node, idmap), id));
@@ -116,10 +142,10 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         image: origin.image,
         pool,
         idmap,
-        leases: assigned(leases),
+        leases,
         snapshots: origin.snapshots,
         template: trigger(&wanted.source),
-        placement: Vec::new(),
+        placement,
     };
     let mut steps = origin.steps;
     if wanted.start {
@@ -147,10 +173,6 @@ const fn trigger(source: &Source) -> Option<Trigger> {
 
 pub(super) fn reserve(name: Name, holder: InstanceId) -> name::Event {
     name::Event::Reserved { name, holder: holder.0, description: String::new() }
-}
-
-fn no_node() -> Rejection {
-    missing(Noun::Node, "any")
 }
 
 /// # Errors
@@ -218,6 +240,7 @@ fn origin(
                 image: Some(fingerprint),
                 snapshots: BTreeMap::new(),
                 pool: None,
+                node: None,
             })
         }
         Source::Empty => Ok(Origin {
@@ -229,6 +252,7 @@ fn origin(
             steps: vec![Step::CreateRoot { source: RootSource::Empty }],
             snapshots: BTreeMap::new(),
             pool: None,
+            node: None,
         }),
         Source::Copy { project, name, snapshot, instance_only } => {
             let source = world.instance(project, name)?;
@@ -264,6 +288,7 @@ fn copy_of(
         steps: Vec::new(),
         snapshots: BTreeMap::new(),
         pool: Some(source.pool),
+        node: Some(source.node),
     };
     origin.devices.values_mut().for_each(|device| {
         device.remove("hwaddr");

@@ -53,6 +53,7 @@ mod travel_tests;
 pub use create::{Create, Source, create};
 pub use exit::{observe_adopted, observe_exit};
 pub use journey::{Journey, LivePolicy, Phase, Replica};
+pub(crate) use observe::forget;
 pub use observe::report;
 pub use reconfigure::{Reconfigure, reconfigure, rename};
 pub use relocate::move_to;
@@ -464,6 +465,20 @@ impl Event {
             Self::Replicated { .. } => "replicated",
         };
         fixed.to_owned()
+    }
+}
+
+impl Event {
+    /// Whether the instance may be elsewhere, or may use something else, after it.
+    pub(crate) const fn changes_claim(&self) -> bool {
+        matches!(
+            self,
+            Self::Created(_)
+                | Self::Reconfigured(_)
+                | Self::SnapshotRestored { .. }
+                | Self::Moved { .. }
+                | Self::Deleted
+        )
     }
 }
 

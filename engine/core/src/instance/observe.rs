@@ -8,11 +8,12 @@ use super::{
 use crate::{
     decision::{Context, Decision},
     ids::InstanceId,
+    image,
     name::{self, Name, NameKind},
     operation::{Gain, Verb},
     port::guest::Running,
     rejection::Rejection,
-    spec::Incarnation,
+    spec::{Incarnation, RootSource},
     task::{Outcome, Report, Subject, Work},
     world::World,
 };
@@ -86,6 +87,12 @@ pub fn report(
             _,
         ) => return Ok(decision),
     };
+    if let Step::CreateRoot { source: RootSource::Image(image) }
+    | Step::ReplaceRoot { source: RootSource::Image(image) } = step
+    {
+        let project = instance.project_of(world)?.images_in();
+        image::record_fetched(world, desk.decision, project, image, report.node);
+    }
     advance(desk, instance, vec![fact])?;
     Ok(decision)
 }
@@ -163,13 +170,13 @@ fn done(instance: &Instance, step: &Step) -> Option<Event> {
 }
 
 fn image_of(
-    source: &crate::spec::RootSource,
+    source: &RootSource,
     instance: &Instance,
 ) -> Option<crate::ids::Fingerprint> {
     match source {
-        crate::spec::RootSource::Image(fingerprint) => Some(fingerprint.clone()),
-        crate::spec::RootSource::Volume { .. } => instance.image.clone(),
-        crate::spec::RootSource::Empty => None,
+        RootSource::Image(fingerprint) => Some(fingerprint.clone()),
+        RootSource::Volume { .. } => instance.image.clone(),
+        RootSource::Empty => None,
     }
 }
 
@@ -290,5 +297,16 @@ fn delete(decision: &mut Decision, instance: &Instance) {
     let released = names.into_iter().map(|name| name::Event::Released { name });
     for event in released.chain(specify::release_all(&instance.leases)) {
         decision.record(super::request::name_of(&event).stream(), event);
+    }
+}
+
+/// It went with its node, and whatever waits for it ends.
+pub(crate) fn forget(world: &World, decision: &mut Decision, instance: &Instance, why: &str) {
+    delete(decision, instance);
+    let Some(job) = &instance.job else { return };
+    for operation in job.overtaken.iter().chain([&job.operation]) {
+        if world.operations.contains_key(operation) {
+            decision.fail(*operation, why);
+        }
     }
 }

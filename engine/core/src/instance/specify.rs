@@ -7,14 +7,16 @@ use crate::{
     address::{self, host_interface_name},
     config::{self, Config, Device, Devices},
     ids::{Generation, InstanceId, NodeId, OperationId, SnapshotId},
+    image,
     name::{self, Name, NameKind},
     network::Network,
+    placement,
     port::{image::ImageKind, peer::PeerAddress},
     project::Project,
     rejection::Rejection,
     spec::{
         DiskSource, DiskSpec, GuestSpec, IdMap, Incarnation, Limits, MacAddress, NicSpec,
-        Reservation, Security,
+        Reservation, RootSource, Security,
     },
     task::{ReceivedRoot, Transfer, Work},
     template::TemplateContext,
@@ -24,7 +26,8 @@ use crate::{
 /// The first host id that guests are given, and how many each.
 const IDMAP_FIRST: u32 = 1_000_000;
 const IDMAP_SIZE: u32 = 65_536;
-const IDMAP_SLOTS: u32 = 15_258;
+/// Whom a node is told to ask for an image at most.
+const PEERS_MAX: usize = 5;
 
 /// An instance's configuration and devices with its profiles' below them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -221,10 +224,8 @@ fn lease_for(
     let mac = match mac {
         Some(mac) => mac,
         None => {
-            let leases = world.instances.values().flat_map(|other| other.leases.values());
-            let taken =
-                leases.filter(|lease| lease.network == network.id).map(|lease| lease.mac).collect();
-            let free = address::pick_mac(instance, device_name, &taken);
+            let taken = |mac| world.ledger.has_mac(network.id, mac);
+            let free = address::pick_mac(instance, device_name, taken);
             free.ok_or_else(|| {
                 Rejection::Exhausted("No MAC address is free in this network".to_owned())
             })?
@@ -240,13 +241,12 @@ fn lease_for(
         (None, _) => None,
         (Some(_), Some(kept)) => Some(kept),
         (Some(plan), None) => {
-            let taken = world
-                .held(NameKind::Address, network.id)
-                .filter_map(|(text, _)| text.parse().ok())
-                .collect();
+            let taken = |address: std::net::Ipv4Addr| {
+                world.holder(NameKind::Address, network.id, &address.to_string()).is_some()
+            };
             let seed = u64::from(u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]));
             Some(
-                address::pick_ipv4(&plan, &taken, wanted, seed)
+                address::pick_ipv4(&plan, taken, wanted, seed)
                     .map_err(|error| wrong(error.to_string()))?,
             )
         }
@@ -378,11 +378,13 @@ pub(super) fn work(
                 source: source.clone(),
                 quota_bytes: limits(world, instance, &expanded)?.disk_bytes,
                 reservations: reservations(world, instance, &expanded),
+                image_at: image_at(world, instance, source),
             }
         }
         Step::ReplaceRoot { source } => {
             let quota_bytes = limits(world, instance, &instance.expanded(world)?)?.disk_bytes;
-            Work::ReplaceRoot { pool, source: source.clone(), quota_bytes }
+            let image_at = image_at(world, instance, source);
+            Work::ReplaceRoot { pool, source: source.clone(), quota_bytes, image_at }
         }
         Step::Start => {
             if instance.kind == ImageKind::VirtualMachine {
@@ -464,31 +466,29 @@ pub(super) fn free_slot(
     node: NodeId,
     wanted: Option<IdMap>,
 ) -> Result<IdMap, Rejection> {
-    let taken_on = |node: NodeId| {
-        let held = world.held(NameKind::IdMap, node);
-        held.filter_map(|(slot, _)| slot.parse().ok()).collect::<BTreeSet<u32>>()
-    };
-    let here = taken_on(node);
     if let Some(wanted) = wanted
         && world.holder(NameKind::IdMap, node, &slot(node, wanted).name).is_none()
     {
         return Ok(wanted);
     }
-    let anywhere: BTreeSet<u32> = world
-        .nodes
-        .keys()
-        .filter(|other| **other != node)
-        .flat_map(|other| taken_on(*other))
-        .collect();
-    let free = |taken: &dyn Fn(&u32) -> bool| (0..IDMAP_SLOTS).find(|slot| !taken(slot));
-    let found = free(&|slot| here.contains(slot) || anywhere.contains(slot))
-        .or_else(|| free(&|slot| here.contains(slot)));
-    let slot = found.ok_or_else(|| {
-        Rejection::Exhausted(format!(
-            "All {IDMAP_SLOTS} ranges of host ids are in use on this node"
-        ))
-    })?;
+    let slot = placement::slot(world, node)?;
     Ok(IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE })
+}
+
+/// Whom the instance's node can ask for the image that the root is made of, if it has it not.
+fn image_at(world: &World, instance: &Instance, source: &RootSource) -> Vec<PeerAddress> {
+    let (RootSource::Image(fingerprint), Ok(project)) = (source, instance.project_of(world)) else {
+        return Vec::new();
+    };
+    let holders = image::holders(world, project.images_in(), fingerprint);
+    if holders.contains(&instance.node) {
+        return Vec::new();
+    }
+    let nodes = holders.iter().filter_map(|id| world.nodes.get(id));
+    let (online, away): (Vec<_>, Vec<_>) = nodes.partition(|node| node.is_online());
+    let known = online.into_iter().chain(away).filter(|node| !node.address.is_empty());
+    let peers = known.map(|node| PeerAddress { node: node.id, address: node.address.clone() });
+    peers.take(PEERS_MAX).collect()
 }
 
 /// What the node that the instance moves to fetches for a round.

@@ -111,6 +111,7 @@ impl Node {
             profiles: None,
             source,
             start: false,
+            target: None,
         })));
     }
 }
@@ -172,6 +173,7 @@ fn furniture() -> Vec<Command> {
             auto_update: false,
             profiles: Vec::new(),
             aliases: vec![(text("test"), text(""))],
+            node: None,
         })),
     ]
 }

@@ -26,7 +26,7 @@ use stapes_core::{
 };
 use uuid::Uuid;
 
-pub(super) const VERBS: [Verb; 26] = [
+pub(super) const VERBS: [Verb; 28] = [
     Verb::CreateInstance,
     Verb::StartInstance,
     Verb::StopInstance,
@@ -53,9 +53,11 @@ pub(super) const VERBS: [Verb; 26] = [
     Verb::DeleteNetwork,
     Verb::CreateVolume,
     Verb::DeleteVolume,
+    Verb::EvacuateNode,
+    Verb::RestoreNode,
 ];
 
-pub(super) const NAME_KINDS: [NameKind; 9] = [
+pub(super) const NAME_KINDS: [NameKind; 10] = [
     NameKind::Project,
     NameKind::Profile,
     NameKind::Network,
@@ -65,6 +67,7 @@ pub(super) const NAME_KINDS: [NameKind; 9] = [
     NameKind::ImageAlias,
     NameKind::Address,
     NameKind::IdMap,
+    NameKind::Node,
 ];
 
 pub(super) const fn causes() -> [ExitCause; 8] {
@@ -140,6 +143,7 @@ pub(super) fn accepted(verb: Verb) -> operation::Event {
         ResourceKind::Pool,
         ResourceKind::Network,
         ResourceKind::Volume,
+        ResourceKind::Node,
     ];
     let session = matches!(verb, Verb::Exec | Verb::Console);
     operation::Event::Accepted {

@@ -42,6 +42,26 @@ macro_rules! variants {
 variants! {
     "server/configured": Event::Server(server::Event::Configured { .. }) =>
         server::Event::Configured { changes: changes() },
+    "server/cluster-enabled": Event::Server(server::Event::ClusterEnabled { .. }) =>
+        server::Event::ClusterEnabled { cluster: id(31), node: NodeId(id(1)) },
+    "server/token-created": Event::Server(server::Event::TokenCreated { .. }) =>
+        server::Event::TokenCreated {
+            name: text("two"), secret_hash: text("ab"), expires_at: time(),
+        },
+    "server/token-revoked": Event::Server(server::Event::TokenRevoked { .. }) =>
+        server::Event::TokenRevoked { name: text("two") },
+    "server/token-used": Event::Server(server::Event::TokenUsed { .. }) =>
+        server::Event::TokenUsed { name: text("two"), node: NodeId(id(30)) },
+    "server/group-created": Event::Server(server::Event::GroupCreated { .. }) =>
+        server::Event::GroupCreated { name: text("gpu"), description: text("d") },
+    "server/group-described": Event::Server(server::Event::GroupDescribed { .. }) =>
+        server::Event::GroupDescribed { name: text("gpu"), description: text("d") },
+    "server/group-renamed": Event::Server(server::Event::GroupRenamed { .. }) =>
+        server::Event::GroupRenamed { from: text("a"), to: text("b") },
+    "server/group-deleted": Event::Server(server::Event::GroupDeleted { .. }) =>
+        server::Event::GroupDeleted { name: text("gpu") },
+    "server/catalog-guarded": Event::Server(server::Event::CatalogGuarded) =>
+        server::Event::CatalogGuarded,
     "node/started": Event::Node(node::Event::Started { .. }) => node::Event::Started {
         node: NodeId(id(1)),
         name: text("one"),
@@ -58,7 +78,11 @@ variants! {
     "node/fenced": Event::Node(node::Event::Fenced { .. }) =>
         node::Event::Fenced { proof: node::FencingProof::LeaseExpired },
     "node/evacuation-requested": Event::Node(node::Event::EvacuationRequested { .. }) =>
-        node::Event::EvacuationRequested { operation: OperationId(id(4)) },
+        node::Event::EvacuationRequested {
+            operation: OperationId(id(4)), mode: node::Evacuation::LiveMigrate,
+        },
+    "node/evacuation-failed": Event::Node(node::Event::EvacuationFailed { .. }) =>
+        node::Event::EvacuationFailed { error: text("no") },
     "node/evacuated": Event::Node(node::Event::Evacuated) => node::Event::Evacuated,
     "node/restore-requested": Event::Node(node::Event::RestoreRequested { .. }) =>
         node::Event::RestoreRequested { operation: OperationId(id(4)) },
@@ -102,6 +126,7 @@ variants! {
         name: text("br0"),
         description: text("d"),
         config: config(),
+        nodes: [NodeId(id(1)), NodeId(id(30))].into(),
     },
     "network/ready": Event::Network(network::Event::Ready) => network::Event::Ready,
     "network/configured": Event::Network(network::Event::Configured { .. }) =>
@@ -113,12 +138,21 @@ variants! {
     "network/failed": Event::Network(network::Event::Failed { .. }) =>
         network::Event::Failed { verb: Verb::CreateNetwork, error: text("no") },
     "network/deleted": Event::Network(network::Event::Deleted) => network::Event::Deleted,
+    "network/node-asked": Event::Network(network::Event::NodeAsked { .. }) =>
+        network::Event::NodeAsked { node: NodeId(id(30)), generation: Generation(2) },
+    "network/node-ready": Event::Network(network::Event::NodeReady { .. }) =>
+        network::Event::NodeReady { node: NodeId(id(30)) },
+    "network/node-failed": Event::Network(network::Event::NodeFailed { .. }) =>
+        network::Event::NodeFailed { node: NodeId(id(30)), error: text("no") },
+    "network/node-gone": Event::Network(network::Event::NodeGone { .. }) =>
+        network::Event::NodeGone { node: NodeId(id(30)) },
     "pool/created": Event::Pool(pool::Event::Created { .. }) => pool::Event::Created {
         operation: OperationId(id(4)),
         name: text("local"),
         description: text("d"),
         driver: text("btrfs"),
         config: config(),
+        nodes: [NodeId(id(1)), NodeId(id(30))].into(),
     },
     "pool/ready": Event::Pool(pool::Event::Ready) => pool::Event::Ready,
     "pool/configured": Event::Pool(pool::Event::Configured { .. }) =>
@@ -128,6 +162,14 @@ variants! {
     "pool/failed": Event::Pool(pool::Event::Failed { .. }) =>
         pool::Event::Failed { verb: Verb::CreatePool, error: text("no") },
     "pool/deleted": Event::Pool(pool::Event::Deleted) => pool::Event::Deleted,
+    "pool/node-asked": Event::Pool(pool::Event::NodeAsked { .. }) =>
+        pool::Event::NodeAsked { node: NodeId(id(30)), generation: Generation(2) },
+    "pool/node-ready": Event::Pool(pool::Event::NodeReady { .. }) =>
+        pool::Event::NodeReady { node: NodeId(id(30)) },
+    "pool/node-failed": Event::Pool(pool::Event::NodeFailed { .. }) =>
+        pool::Event::NodeFailed { node: NodeId(id(30)), error: text("no") },
+    "pool/node-gone": Event::Pool(pool::Event::NodeGone { .. }) =>
+        pool::Event::NodeGone { node: NodeId(id(30)) },
     "volume/created": Event::Volume(volume::Event::Created { .. }) => volume::Event::Created {
         operation: OperationId(id(4)),
         pool: PoolId(id(5)),
@@ -135,6 +177,7 @@ variants! {
         name: text("data"),
         description: text("d"),
         config: config(),
+        node: Some(NodeId(id(1))),
     },
     "volume/ready": Event::Volume(volume::Event::Ready) => volume::Event::Ready,
     "volume/configured": Event::Volume(volume::Event::Configured { .. }) =>
@@ -153,7 +196,10 @@ variants! {
         public: true,
         auto_update: false,
         profiles: vec![text("default")],
+        node: Some(NodeId(id(1))),
     },
+    "image/fetched": Event::Image(image::Event::Fetched { .. }) =>
+        image::Event::Fetched { node: NodeId(id(30)) },
     "image/described": Event::Image(image::Event::Described { .. }) => image::Event::Described {
         properties: config(),
         public: false,
@@ -283,9 +329,15 @@ works! {
         source: RootSource::Image(fingerprint()),
         quota_bytes: Some(1 << 30),
         reservations: vec![reservation()],
+        image_at: vec![transfer().from],
     },
     "task/replace-root": Work::ReplaceRoot { .. } =>
-        Work::ReplaceRoot { pool: PoolId(id(5)), source: RootSource::Empty, quota_bytes: None },
+        Work::ReplaceRoot {
+            pool: PoolId(id(5)),
+            source: RootSource::Empty,
+            quota_bytes: None,
+            image_at: vec![transfer().from],
+        },
     "task/start": Work::Start { .. } =>
         Work::Start { spec: Box::new(guest()), reservations: vec![reservation()] },
     "task/stop": Work::Stop { .. } => Work::Stop { force: false, timeout: seconds(30) },
@@ -337,6 +389,18 @@ works! {
 /// Every name that the corpus must have.
 pub(super) const ALL: [&[&str]; 2] = [EVENTS, WORKS];
 
+/// What has more to say since there are clusters: both forms are kept.
+const GREW: [&str; 8] = [
+    "pool/created",
+    "network/created",
+    "volume/created",
+    "image/imported",
+    "node/evacuation-requested",
+    "operation/accepted",
+    "task/create-root",
+    "task/replace-root",
+];
+
 /// A record of each, and some with every variant of what is inside.
 pub(super) fn records() -> Vec<(String, Record)> {
     let mut records: Vec<_> = events()
@@ -346,6 +410,10 @@ pub(super) fn records() -> Vec<(String, Record)> {
     for (name, work) in all_works() {
         records.push((name.to_owned(), record(Body::Task(Box::new(task(work))))));
     }
+    let grew = records.iter().filter(|(name, _)| GREW.contains(&name.as_str()));
+    let grew: Vec<_> =
+        grew.map(|(name, record)| (format!("{name}.cluster"), record.clone())).collect();
+    records.extend(grew);
     let mut more = |name: &str, events: Vec<Event>| {
         records.push((name.to_owned(), record(Body::Events(events))));
     };
@@ -360,6 +428,9 @@ pub(super) fn records() -> Vec<(String, Record)> {
         "instance/created.every-template",
         TRIGGERS.map(|due| created_with_templates(due).into()).into(),
     );
+    let verbs = [Verb::EvacuateNode, Verb::RestoreNode];
+    more("operation/accepted.cluster-verbs", verbs.map(|verb| accepted(verb).into()).into());
+    more("name/reserved.node", vec![reserved(NameKind::Node).into()]);
     more("name/reserved.every-kind", NAME_KINDS.map(|kind| reserved(kind).into()).into());
     let spec = Box::new(guest_with_templates());
     let start = Work::Start { spec, reservations: Vec::new() };

@@ -354,6 +354,7 @@ fn create(name: &str, source: Source, random: &mut Random) -> Create {
         profiles: None,
         source,
         start: random.one_in(2),
+        target: None,
     }
 }
 
@@ -419,6 +420,7 @@ fn furniture() -> Vec<Command> {
             auto_update: false,
             profiles: Vec::new(),
             aliases: vec![(text("test"), String::new())],
+            node: None,
         })),
     ]
 }

@@ -15,12 +15,26 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    cluster::GROUP_DEFAULT,
     config::{self, Changes, Config},
-    decision::{Context, Decision},
     ids::{NodeId, OperationId, StreamId, StreamKind},
-    rejection::Rejection,
-    world::World,
+    name::{Name, NameKind},
 };
+
+mod evacuate;
+mod join;
+mod manage;
+mod reach;
+mod remove;
+mod start;
+
+pub use evacuate::{Evacuation, evacuate, finish_evacuation, finish_restore, restore};
+pub use join::{Join, join};
+pub(crate) use manage::check_name;
+pub use manage::{Configure, configure, rename};
+pub use reach::{fence, lose, recover};
+pub use remove::remove;
+pub use start::{Start, start};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -76,6 +90,8 @@ pub enum Duty {
     Serving,
     Evacuating {
         operation: OperationId,
+        #[serde(default)]
+        mode: Evacuation,
     },
     Evacuated,
     Restoring {
@@ -122,11 +138,18 @@ pub enum Event {
     },
     EvacuationRequested {
         operation: OperationId,
+        #[serde(default)]
+        mode: Evacuation,
     },
     Evacuated,
+    /// Something stayed: it takes instances again.
+    EvacuationFailed {
+        error: String,
+    },
     RestoreRequested {
         operation: OperationId,
     },
+    /// It takes instances again; what came back is back.
     Restored,
     /// What is `None` stays.
     Configured {
@@ -153,6 +176,7 @@ impl Event {
             Self::Fenced { .. } => "fenced",
             Self::EvacuationRequested { .. } => "evacuation-requested",
             Self::Evacuated => "evacuated",
+            Self::EvacuationFailed { .. } => "evacuation-failed",
             Self::RestoreRequested { .. } => "restore-requested",
             Self::Restored => "restored",
             Self::Configured { .. } => "configured",
@@ -168,6 +192,12 @@ impl Node {
         StreamId::new(StreamKind::Node, node)
     }
 
+    /// The reservation of its name.
+    #[must_use]
+    pub fn held(name: &str) -> Name {
+        Name::new(NameKind::Node, Uuid::nil(), name)
+    }
+
     /// Whether instances may be put on it.
     #[must_use]
     pub const fn takes_instances(&self) -> bool {
@@ -178,6 +208,12 @@ impl Node {
     #[must_use]
     pub const fn is_online(&self) -> bool {
         matches!(self.reach, Reach::Online)
+    }
+
+    /// As the dialect calls them.
+    #[must_use]
+    pub const fn roles(&self) -> &'static [&'static str] {
+        if self.address.is_empty() { &[] } else { &["database"] }
     }
 
     /// The node that an [`Event::Started`] makes known.
@@ -220,18 +256,21 @@ impl Node {
             Event::Joined { address, fingerprint } => {
                 self.address.clone_from(address);
                 self.fingerprint.clone_from(fingerprint);
+                if self.groups.is_empty() {
+                    self.groups.insert(GROUP_DEFAULT.to_owned());
+                }
             }
             Event::Lost => self.reach = Reach::Unreachable { since: at },
             Event::Returned => self.reach = Reach::Online,
             Event::Fenced { .. } => self.reach = Reach::Fenced { since: at },
-            Event::EvacuationRequested { operation } => {
-                self.duty = Duty::Evacuating { operation: *operation };
+            Event::EvacuationRequested { operation, mode } => {
+                self.duty = Duty::Evacuating { operation: *operation, mode: *mode };
             }
             Event::Evacuated => self.duty = Duty::Evacuated,
             Event::RestoreRequested { operation } => {
                 self.duty = Duty::Restoring { operation: *operation };
             }
-            Event::Restored => self.duty = Duty::Serving,
+            Event::Restored | Event::EvacuationFailed { .. } => self.duty = Duty::Serving,
             Event::Configured { changes, description, groups, failure_domain } => {
                 config::apply(&mut self.config, changes);
                 if let Some(description) = description {
@@ -248,35 +287,4 @@ impl Node {
             Event::Removed => {}
         }
     }
-}
-
-/// What a daemon says of its node when it starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    pub node: NodeId,
-    pub name: String,
-    pub architecture: String,
-    pub cpus: u32,
-    pub memory_bytes: u64,
-    pub boot: Uuid,
-    pub version: String,
-}
-
-/// # Errors
-/// None today; a name held by another node will be.
-pub fn start(_world: &World, context: &Context, start: &Start) -> Result<Decision, Rejection> {
-    let mut decision = Decision::for_context(context);
-    decision.record(
-        Node::stream(start.node),
-        Event::Started {
-            node: start.node,
-            name: start.name.clone(),
-            architecture: start.architecture.clone(),
-            cpus: start.cpus,
-            memory_bytes: start.memory_bytes,
-            boot: start.boot,
-            version: start.version.clone(),
-        },
-    );
-    Ok(decision)
 }

@@ -1,10 +1,13 @@
-//! What pools, networks and volumes have in common: a node makes them, changes them and removes
-//! them, one request at a time.
+//! What pools, networks and volumes have in common: nodes make them, change them and remove them,
+//! one request at a time. A volume is on one node; pools and networks have a part on each.
 //!
 //! ```text
 //! created ─► (creating) ─ ready ─► ready ─ requested ─► (changing) ─ ready ─► ready
 //!                │ failed: gone         └─ delete requested ─► (deleting) ─► deleted
 //! ```
+//!
+//! A request is over when every node that is online has answered: the others find its task when
+//! they return. The first failure ends it.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +22,14 @@ use crate::{
     world::World,
 };
 
-/// How far the node is with it.
+mod parts;
+mod shared;
+
+pub use parts::{Part, PartState, Parts};
+pub use shared::prepare;
+pub(crate) use shared::{Shared, SharedFacts, order_all, report_shared, settle_without};
+
+/// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
@@ -68,16 +78,10 @@ impl Progress {
             hint: "wait for it: stapes op list".to_owned(),
         })
     }
-
-    const fn incarnation(&self) -> Incarnation {
-        Incarnation { epoch: crate::ids::Epoch(0), generation: self.generation }
-    }
 }
 
-/// The node that a request goes to.
-pub(crate) fn node_of(world: &World) -> Result<NodeId, Rejection> {
-    let none = || crate::world::missing(crate::rejection::Noun::Node, "any");
-    world.nodes.keys().next().copied().ok_or_else(none)
+const fn incarnation(generation: Generation) -> Incarnation {
+    Incarnation { epoch: crate::ids::Epoch(0), generation }
 }
 
 /// Orders the work of a request that `progress` counts.
@@ -89,7 +93,8 @@ pub(crate) fn order(
     progress: &Progress,
     work: Work,
 ) {
-    decision.order(node, context.operation, subject, progress.incarnation(), work);
+    let incarnation = incarnation(progress.generation);
+    decision.order(node, context.operation, subject, incarnation, work);
 }
 
 /// The facts that may follow a report, in the words of one noun.
@@ -102,51 +107,70 @@ pub(crate) struct Facts {
     pub released: Vec<(StreamId, Event)>,
 }
 
-/// What a node made of a request.
+impl Facts {
+    pub(crate) fn gone(&self, decision: &mut Decision, stream: StreamId) {
+        decision.record(stream, self.deleted.clone());
+        for (stream, event) in &self.released {
+            decision.record(*stream, event.clone());
+        }
+    }
+}
+
+/// What the one node that has it made of a request.
 pub(crate) fn report(
     context: &Context,
     stream: StreamId,
     progress: &Progress,
     verb: Verb,
     report: &Report,
-    facts: Facts,
+    facts: &Facts,
 ) -> Decision {
     let mut decision = Decision::for_context(context);
     let Some(operation) = progress.operation else { return decision };
-    if report.incarnation != progress.incarnation() {
+    if report.incarnation != incarnation(progress.generation) {
         return decision;
     }
     decision.answer.operation = operation;
-    let gone = |decision: &mut Decision| {
-        decision.record(stream, facts.deleted.clone());
-        for (stream, event) in &facts.released {
-            decision.record(*stream, event.clone());
+    match (answer(report), progress.status) {
+        (None, _) | (_, Status::Ready) => return decision,
+        (Some(Ok(())), Status::Creating | Status::Changing) => {
+            decision.record(stream, facts.ready.clone());
         }
-    };
-    match (&report.outcome, progress.status) {
-        (_, Status::Ready)
-        | (
-            Outcome::Started(_)
-            | Outcome::Stopped { .. }
-            | Outcome::Assessed(_)
-            | Outcome::Received { .. }
-            | Outcome::Checkpointed { .. }
-            | Outcome::Restored { .. },
-            _,
-        ) => return decision,
-        (Outcome::Done, Status::Creating | Status::Changing) => {
-            decision.record(stream, facts.ready)
-        }
-        (Outcome::Done, Status::Deleting) => gone(&mut decision),
-        (Outcome::Failed(failure), status) => {
-            decision.record(stream, (facts.failed)(verb, failure.message.clone()));
+        (Some(Ok(())), Status::Deleting) => facts.gone(&mut decision, stream),
+        (Some(Err(error)), status) => {
+            decision.record(stream, (facts.failed)(verb, error.to_owned()));
             if status == Status::Creating {
-                gone(&mut decision);
+                facts.gone(&mut decision, stream);
             }
-            decision.fail(operation, &failure.message);
+            decision.fail(operation, error);
             return decision;
         }
     }
     decision.succeed(operation, Gain::Nothing);
     decision
+}
+
+/// Done, or failed and why; none: it answers something else.
+fn answer(report: &Report) -> Option<Result<(), &str>> {
+    match &report.outcome {
+        Outcome::Done => Some(Ok(())),
+        Outcome::Failed(failure) => Some(Err(&failure.message)),
+        Outcome::Started(_)
+        | Outcome::Stopped { .. }
+        | Outcome::Assessed(_)
+        | Outcome::Received { .. }
+        | Outcome::Checkpointed { .. }
+        | Outcome::Restored { .. } => None,
+    }
+}
+
+/// The nodes that pools and networks are made on.
+///
+/// # Errors
+/// When there is none yet.
+pub(crate) fn all_nodes(world: &World) -> Result<Vec<NodeId>, Rejection> {
+    if world.nodes.is_empty() {
+        return Err(crate::world::missing(crate::rejection::Noun::Node, "any"));
+    }
+    Ok(world.nodes.keys().copied().collect())
 }

@@ -1,0 +1,226 @@
+//! What the nodes have promised: kept beside the fold, so that a decision looks things up where it
+//! would otherwise have to look through every instance.
+//!
+//! It holds nothing that the rest of the world does not say. An instance's claim is what it was when
+//! it was made, moved or changed: a profile that changes afterwards counts from then on.
+
+use std::collections::BTreeMap;
+
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+
+use super::SLOTS;
+use crate::{
+    config,
+    ids::{InstanceId, NetworkId, NodeId},
+    instance::Instance,
+    spec::MacAddress,
+    table::Table,
+    world::World,
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    loads: Table<NodeId, Load>,
+    claims: Table<InstanceId, Claim>,
+    on: OrdSet<(NodeId, InstanceId)>,
+    macs: OrdMap<(NetworkId, MacAddress), u32>,
+    /// By the value of `placement.spread`.
+    spread: OrdMap<(String, NodeId), u32>,
+    slots: Slots,
+}
+
+/// All that the instances of a node may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    pub instances: u32,
+    pub memory_bytes: u64,
+    /// Thousandths of a CPU.
+    pub cpu_milli: u64,
+}
+
+/// What one instance may use, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Claim {
+    node: NodeId,
+    memory_bytes: u64,
+    cpu_milli: u64,
+    spread: Option<String>,
+    macs: Vec<(NetworkId, MacAddress)>,
+}
+
+impl Claim {
+    pub(crate) fn of(world: &World, instance: &Instance) -> Self {
+        let expanded = instance.expanded(world).unwrap_or_default();
+        let host_bytes = world.nodes.get(&instance.node).map_or(0, |node| node.memory_bytes);
+        let spread = expanded.config.get("placement.spread").filter(|text| !text.is_empty());
+        let leases = instance.leases.values();
+        Self {
+            node: instance.node,
+            memory_bytes: memory(&expanded.config, host_bytes),
+            cpu_milli: cpu_milli(&expanded.config),
+            spread: spread.cloned(),
+            macs: leases.map(|lease| (lease.network, lease.mac)).collect(),
+        }
+    }
+}
+
+/// What is not limited is not promised.
+pub(super) fn memory(config: &config::Config, host_bytes: u64) -> u64 {
+    config::memory(config, host_bytes).ok().flatten().unwrap_or(0)
+}
+
+pub(super) fn cpu_milli(config: &config::Config) -> u64 {
+    let limit = config::cpu(config).ok().flatten();
+    limit.map_or(0, |cpu| cpu.quota_us.saturating_mul(1000) / cpu.period_us.max(1))
+}
+
+impl Ledger {
+    /// The instance's claim is this from now on.
+    pub(crate) fn settle(&mut self, id: InstanceId, claim: Option<Claim>) {
+        if let Some(old) = self.claims.remove(&id) {
+            self.give_back(id, &old);
+        }
+        if let Some(new) = claim {
+            self.promise(id, &new);
+            self.claims.insert(id, new);
+        }
+    }
+
+    fn promise(&mut self, id: InstanceId, claim: &Claim) {
+        let mut load = self.load(claim.node);
+        load.instances += 1;
+        load.memory_bytes = load.memory_bytes.saturating_add(claim.memory_bytes);
+        load.cpu_milli = load.cpu_milli.saturating_add(claim.cpu_milli);
+        self.loads.insert(claim.node, load);
+        self.on.insert((claim.node, id));
+        for mac in &claim.macs {
+            *self.macs.entry(*mac).or_default() += 1;
+        }
+        if let Some(spread) = &claim.spread {
+            *self.spread.entry((spread.clone(), claim.node)).or_default() += 1;
+        }
+    }
+
+    fn give_back(&mut self, id: InstanceId, claim: &Claim) {
+        let mut load = self.load(claim.node);
+        load.instances = load.instances.saturating_sub(1);
+        load.memory_bytes = load.memory_bytes.saturating_sub(claim.memory_bytes);
+        load.cpu_milli = load.cpu_milli.saturating_sub(claim.cpu_milli);
+        if load.instances == 0 {
+            self.loads.remove(&claim.node);
+        } else {
+            self.loads.insert(claim.node, load);
+        }
+        self.on.remove(&(claim.node, id));
+        for mac in &claim.macs {
+            count_down(&mut self.macs, mac);
+        }
+        if let Some(spread) = &claim.spread {
+            count_down(&mut self.spread, &(spread.clone(), claim.node));
+        }
+    }
+
+    #[must_use]
+    pub fn load(&self, node: NodeId) -> Load {
+        self.loads.get(&node).copied().unwrap_or_default()
+    }
+
+    /// What one instance adds to the load of its node.
+    #[must_use]
+    pub fn claimed(&self, id: InstanceId) -> (u64, u64) {
+        self.claims.get(&id).map_or((0, 0), |claim| (claim.memory_bytes, claim.cpu_milli))
+    }
+
+    /// The instances of a node, by id.
+    pub fn on(&self, node: NodeId) -> impl Iterator<Item = InstanceId> {
+        let ids = self.on.range((node, InstanceId(uuid::Uuid::nil()))..);
+        ids.take_while(move |(on, _)| *on == node).map(|(_, id)| *id)
+    }
+
+    #[must_use]
+    pub(crate) fn has_mac(&self, network: NetworkId, mac: MacAddress) -> bool {
+        self.macs.contains_key(&(network, mac))
+    }
+
+    /// How many instances that are to be spread like this are on which nodes.
+    pub(super) fn spread(&self, value: &str) -> BTreeMap<NodeId, u32> {
+        let counts = self.spread.range((value.to_owned(), NodeId(uuid::Uuid::nil()))..);
+        let counts = counts.take_while(|((known, _), _)| known == value);
+        counts.map(|((_, node), count)| (*node, *count)).collect()
+    }
+
+    pub(crate) fn take_slot(&mut self, slot: u32) {
+        self.slots.take(slot);
+    }
+
+    pub(crate) fn free_slot(&mut self, slot: u32) {
+        self.slots.free(slot);
+    }
+
+    /// The first range of host ids that no node uses.
+    pub(super) fn slot_free_everywhere(&self) -> Option<u32> {
+        self.slots.unused()
+    }
+}
+
+fn count_down<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K) {
+    match counts.get_mut(key) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => drop(counts.remove(key)),
+    }
+}
+
+/// Ranges of host ids, by the number of nodes that use each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Slots {
+    users: OrdMap<u32, u32>,
+    /// Below `fresh`, and used by nobody.
+    freed: OrdSet<u32>,
+    /// From here on none was ever used.
+    fresh: u32,
+}
+
+impl Slots {
+    fn take(&mut self, slot: u32) {
+        *self.users.entry(slot).or_default() += 1;
+        for skipped in self.fresh..slot.min(SLOTS) {
+            self.freed.insert(skipped);
+        }
+        self.fresh = self.fresh.max(slot.saturating_add(1).min(SLOTS));
+        self.freed.remove(&slot);
+    }
+
+    fn free(&mut self, slot: u32) {
+        count_down(&mut self.users, &slot);
+        if !self.users.contains_key(&slot) && slot < self.fresh {
+            self.freed.insert(slot);
+        }
+    }
+
+    fn unused(&self) -> Option<u32> {
+        let fresh = (self.fresh < SLOTS).then_some(self.fresh);
+        self.freed.get_min().copied().or(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_range_that_nobody_uses_is_found() {
+        let mut slots = Slots::default();
+        assert_eq!(slots.unused(), Some(0));
+        slots.take(0);
+        slots.take(0);
+        slots.take(2);
+        assert_eq!(slots.unused(), Some(1));
+        slots.take(1);
+        assert_eq!(slots.unused(), Some(3));
+        slots.free(0);
+        assert_eq!(slots.unused(), Some(3), "another node uses it");
+        slots.free(0);
+        assert_eq!(slots.unused(), Some(0));
+    }
+}
