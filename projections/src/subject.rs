@@ -105,7 +105,8 @@ fn scope(name: &Name) -> Option<ProjectId> {
         | NameKind::Pool
         | NameKind::Volume
         | NameKind::Address
-        | NameKind::IdMap => None,
+        | NameKind::IdMap
+        | NameKind::Node => None,
     }
 }
 

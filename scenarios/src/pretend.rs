@@ -152,6 +152,7 @@ pub fn instance_of_image(name: &str) -> instance::Create {
         profiles: None,
         source: instance::Source::Image("test".to_owned()),
         start: false,
+        target: None,
     }
 }
 
@@ -242,6 +243,7 @@ impl Daemon {
             auto_update: false,
             profiles: Vec::new(),
             aliases: vec![("test".to_owned(), String::new())],
+            node: None,
         };
         self.run(Command::ImportImage(Box::new(import))).await.expect("the image is imported");
     }

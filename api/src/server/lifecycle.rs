@@ -10,7 +10,7 @@ use stapes_core::{
     name::{self, NameKind},
     network, pool,
     port::guest::ExitCause,
-    profile, project, volume,
+    profile, project, server, volume,
 };
 
 use super::params::url;
@@ -31,7 +31,7 @@ pub(super) fn happened(subject: &Subject, event: &Event) -> Option<Happened> {
         Event::Image(event) => {
             let action = match event {
                 image::Event::Imported { .. } => "image-created",
-                image::Event::Described { .. } => "image-updated",
+                image::Event::Described { .. } | image::Event::Fetched { .. } => "image-updated",
                 image::Event::Deleted { .. } => "image-deleted",
             };
             Some(plain(action, "images", subject))
@@ -66,7 +66,11 @@ pub(super) fn happened(subject: &Subject, event: &Event) -> Option<Happened> {
                 network::Event::Deleted => "network-deleted",
                 network::Event::Ready
                 | network::Event::DeleteRequested { .. }
-                | network::Event::Failed { .. } => return None,
+                | network::Event::Failed { .. }
+                | network::Event::NodeAsked { .. }
+                | network::Event::NodeReady { .. }
+                | network::Event::NodeFailed { .. }
+                | network::Event::NodeGone { .. } => return None,
             };
             Some(plain(action, "networks", subject))
         }
@@ -77,19 +81,44 @@ pub(super) fn happened(subject: &Subject, event: &Event) -> Option<Happened> {
                 pool::Event::Deleted => "storage-pool-deleted",
                 pool::Event::Ready
                 | pool::Event::DeleteRequested { .. }
-                | pool::Event::Failed { .. } => return None,
+                | pool::Event::Failed { .. }
+                | pool::Event::NodeAsked { .. }
+                | pool::Event::NodeReady { .. }
+                | pool::Event::NodeFailed { .. }
+                | pool::Event::NodeGone { .. } => return None,
             };
             Some(plain(action, "storage-pools", subject))
         }
         Event::Volume(event) => volume_event(subject, event),
-        Event::Server(_) => Some(Happened {
-            action: "config-updated",
-            source: "/1.0".to_owned(),
-            name: String::new(),
-            context: Map::new(),
-        }),
+        Event::Server(event) => server_event(event),
         Event::Node(_) | Event::Operation(_) => None,
     }
+}
+
+fn server_event(event: &server::Event) -> Option<Happened> {
+    let (action, source, name) = match event {
+        server::Event::Configured { .. } => ("config-updated", "/1.0".to_owned(), ""),
+        server::Event::ClusterEnabled { .. } => ("cluster-enabled", "/1.0/cluster".to_owned(), ""),
+        server::Event::TokenCreated { name, .. } => {
+            ("cluster-token-created", "/1.0/cluster/members".to_owned(), name.as_str())
+        }
+        server::Event::GroupCreated { name, .. } => {
+            ("cluster-group-created", url(&["cluster", "groups", name], None), name.as_str())
+        }
+        server::Event::GroupDescribed { name, .. } => {
+            ("cluster-group-updated", url(&["cluster", "groups", name], None), name.as_str())
+        }
+        server::Event::GroupRenamed { to, .. } => {
+            ("cluster-group-renamed", url(&["cluster", "groups", to], None), to.as_str())
+        }
+        server::Event::GroupDeleted { name } => {
+            ("cluster-group-deleted", url(&["cluster", "groups", name], None), name.as_str())
+        }
+        server::Event::TokenRevoked { .. }
+        | server::Event::TokenUsed { .. }
+        | server::Event::CatalogGuarded => return None,
+    };
+    Some(Happened { action, source, name: name.to_owned(), context: Map::new() })
 }
 
 fn plain(action: &'static str, collection: &str, subject: &Subject) -> Happened {

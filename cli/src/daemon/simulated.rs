@@ -110,6 +110,7 @@ fn furniture() -> [Command; 4] {
             auto_update: false,
             profiles: Vec::new(),
             aliases: vec![(text("demo"), text("A pretend guest, in no time"))],
+            node: None,
         })),
     ]
 }

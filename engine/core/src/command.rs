@@ -404,6 +404,7 @@ impl Command {
 /// # Errors
 /// Why the command is refused; nothing happens then.
 pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Decision, Rejection> {
+    check_reach(world, command)?;
     let mut decision = decide_alone(world, context, command)?;
     // One decider needs no guard: see `Command::is_exclusive`.
     let may_pass = command.is_exclusive() || command.relies_on_catalog();
@@ -411,6 +412,28 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
         decision.record(Server::guard(), server::Event::CatalogGuarded);
     }
     Ok(decision)
+}
+
+/// What a lost node would have to do is refused, not left waiting for its return.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the others take no instance's node's work")]
+fn check_reach(world: &World, command: &Command) -> Result<(), Rejection> {
+    let target = match command {
+        Command::StartInstance { target }
+        | Command::StopInstance { target, .. }
+        | Command::RestartInstance { target, .. }
+        | Command::FreezeInstance { target }
+        | Command::UnfreezeInstance { target }
+        | Command::DeleteInstance { target, .. }
+        | Command::RebuildInstance { target, .. }
+        | Command::CreateSnapshot { target, .. }
+        | Command::DeleteSnapshot { target, .. }
+        | Command::RestoreSnapshot { target, .. }
+        | Command::BeginExec { target, .. }
+        | Command::BeginConsole { target } => target,
+        _ => return Ok(()),
+    };
+    let instance = world.instance(&target.project, &target.name)?;
+    world.nodes.get(&instance.node).map_or(Ok(()), node::Node::reachable)
 }
 
 fn decide_alone(

@@ -267,6 +267,29 @@ impl House {
         }
     }
 
+    /// Asked for, and taken.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, command: &Command) {
+        self.take(&Asked(command.clone()));
+    }
+
+    /// The nodes do all that is ordered, well.
+    pub(crate) fn perform_all(&mut self) {
+        self.take(&Done);
+    }
+
+    /// What is ordered first is done, well.
+    pub(crate) fn perform_one(&mut self) {
+        let task = self.tasks.remove(0);
+        let outcome = self.performed(&task);
+        self.report(&task, outcome);
+    }
+
+    /// Whether this node is the one that is to answer first.
+    pub(crate) fn next_task_is_of(&self, node: NodeId) -> bool {
+        self.tasks.first().is_some_and(|task| task.node == node)
+    }
+
     fn submit(&mut self, command: &Command) -> Result<(), Rejection> {
         let context = self.context();
         let decision = decide(&self.world, &context, command)?;

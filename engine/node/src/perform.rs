@@ -35,12 +35,12 @@ async fn on_instance(
     let storage = &executor.drivers.storage;
     let guests = &executor.drivers.guests;
     match &task.work {
-        Work::CreateRoot { pool, source, quota_bytes, reservations } => {
+        Work::CreateRoot { pool, source, quota_bytes, reservations, image_at: _ } => {
             reserve(executor, instance, reservations).await?;
             ensure_source(executor, task, *pool, source).await?;
             storage.create_root(*pool, instance.into(), source, *quota_bytes).await?;
         }
-        Work::ReplaceRoot { pool, source, quota_bytes } => {
+        Work::ReplaceRoot { pool, source, quota_bytes, image_at: _ } => {
             guests.stop(instance, Stop::Force).await?;
             ensure_source(executor, task, *pool, source).await?;
             storage.replace_root(*pool, instance.into(), source, *quota_bytes).await?;

@@ -143,6 +143,7 @@ fn named(event: &name::Event, before: &World) -> Said {
         name::NameKind::ImageAlias => "alias",
         name::NameKind::Address => "address",
         name::NameKind::IdMap => "id range",
+        name::NameKind::Node => "member name",
     };
     let mut said = Said::plain(format!("{what} {} {word}", name.name));
     if name.kind == name::NameKind::ImageAlias {

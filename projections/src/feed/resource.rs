@@ -40,11 +40,35 @@ fn failed(verb: Verb, error: &str) -> Said {
     Said::plain(format!("{} failed: {error}", verb.action()))
 }
 
+fn on_node(what: &str, node: NodeId, before: &World) -> Said {
+    let name = before.nodes.get(&node).map_or("?", |node| node.name.as_str());
+    Said::plain(format!("{what} {name}"))
+}
+
 pub(super) fn server(event: &server::Event, before: &World) -> Said {
     match event {
         server::Event::Configured { changes } => {
             Said::changed(change::config(Some(&before.server.config), changes))
         }
+        server::Event::ClusterEnabled { cluster, .. } => {
+            Said::plain(format!("cluster {cluster} enabled"))
+        }
+        server::Event::TokenCreated { name, expires_at, .. } => {
+            Said::plain(format!("join token for {name} created, valid until {expires_at}"))
+        }
+        server::Event::TokenRevoked { name } => {
+            Said::plain(format!("join token for {name} revoked"))
+        }
+        server::Event::TokenUsed { name, .. } => Said::plain(format!("join token for {name} used")),
+        server::Event::GroupCreated { name, .. } => Said::plain(format!("group {name} created")),
+        server::Event::GroupDescribed { name, description } => {
+            Said::plain(format!("group {name} described as {description:?}"))
+        }
+        server::Event::GroupRenamed { from, to } => {
+            Said::plain(format!("group {from} renamed to {to}"))
+        }
+        server::Event::GroupDeleted { name } => Said::plain(format!("group {name} deleted")),
+        server::Event::CatalogGuarded => Said::plain("guarded against what other nodes decide"),
     }
 }
 
@@ -65,6 +89,9 @@ pub(super) fn node(id: Uuid, event: &node::Event, before: &World) -> Said {
         }),
         node::Event::EvacuationRequested { .. } => Said::plain("evacuation requested"),
         node::Event::Evacuated => Said::plain("evacuated"),
+        node::Event::EvacuationFailed { error } => {
+            Said::plain(format!("evacuation failed: {error}"))
+        }
         node::Event::RestoreRequested { .. } => Said::plain("restore requested"),
         node::Event::Restored => Said::plain("takes instances again"),
         node::Event::Configured { changes, description, groups, failure_domain } => {
@@ -134,6 +161,12 @@ pub(super) fn network(id: Uuid, event: &network::Event, before: &World) -> Said 
         network::Event::Ready => Said::plain("ready"),
         network::Event::DeleteRequested { .. } => Said::plain("delete requested"),
         network::Event::Failed { verb, error } => failed(*verb, error),
+        network::Event::NodeAsked { node, .. } => on_node("asked for on", *node, before),
+        network::Event::NodeReady { node } => on_node("ready on", *node, before),
+        network::Event::NodeFailed { node, error } => {
+            on_node(&format!("failed ({error}) on"), *node, before)
+        }
+        network::Event::NodeGone { node } => on_node("removed from", *node, before),
         network::Event::Deleted => Said::plain("deleted"),
     }
 }
@@ -151,6 +184,12 @@ pub(super) fn pool(id: Uuid, event: &pool::Event, before: &World) -> Said {
         pool::Event::Ready => Said::plain("ready"),
         pool::Event::DeleteRequested { .. } => Said::plain("delete requested"),
         pool::Event::Failed { verb, error } => failed(*verb, error),
+        pool::Event::NodeAsked { node, .. } => on_node("asked for on", *node, before),
+        pool::Event::NodeReady { node } => on_node("ready on", *node, before),
+        pool::Event::NodeFailed { node, error } => {
+            on_node(&format!("failed ({error}) on"), *node, before)
+        }
+        pool::Event::NodeGone { node } => on_node("removed from", *node, before),
         pool::Event::Deleted => Said::plain("deleted"),
     }
 }
@@ -199,6 +238,7 @@ pub(super) fn image(id: Uuid, event: &image::Event, before: &World) -> Said {
             }
             Said::changed(changes)
         }
+        image::Event::Fetched { node } => on_node("fetched by", *node, before),
         image::Event::Deleted { fingerprint } => {
             Said::plain(format!("image {} deleted", &fingerprint.as_str()[..12]))
         }

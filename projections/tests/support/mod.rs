@@ -200,6 +200,7 @@ impl House {
             profiles: None,
             source: Source::Empty,
             start: false,
+            target: None,
         })))
         .await;
         self.work().await;

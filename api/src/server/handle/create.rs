@@ -49,6 +49,7 @@ pub(in crate::server) async fn post(
         profiles: post.instance.profiles,
         source,
         start: post.start,
+        target: None,
     };
     api.begin(Command::CreateInstance(Box::new(create)), &caller).await
 }

@@ -167,6 +167,7 @@ async fn keep(
         auto_update: false,
         profiles: described.profiles,
         aliases: described.aliases,
+        node: None,
     };
     api.begin(Command::ImportImage(Box::new(import)), caller).await
 }

@@ -172,6 +172,7 @@ async fn make(
         name: post.name,
         description: post.description.unwrap_or_default(),
         config: post.config.unwrap_or_default(),
+        target: None,
     };
     api.settle(command, caller).await?;
     Ok(answer::created(&location))

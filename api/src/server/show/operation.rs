@@ -92,6 +92,7 @@ const fn group(kind: ResourceKind) -> &'static str {
         ResourceKind::Pool => "storage_pools",
         ResourceKind::Network => "networks",
         ResourceKind::Volume => "storage_volumes",
+        ResourceKind::Node => "cluster_members",
     }
 }
 
@@ -103,6 +104,7 @@ fn resource_url(resource: &Resource, project: &str) -> String {
         ResourceKind::Image => url(&["images", &resource.name], Some(project)),
         ResourceKind::Pool => url(&["storage-pools", &resource.name], None),
         ResourceKind::Network => url(&["networks", &resource.name], Some(project)),
+        ResourceKind::Node => url(&["cluster", "members", &resource.name], None),
         ResourceKind::Volume => {
             url(&["storage-pools", first, "volumes", "custom", second], Some(project))
         }

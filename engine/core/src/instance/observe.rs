@@ -169,10 +169,7 @@ fn done(instance: &Instance, step: &Step) -> Option<Event> {
     })
 }
 
-fn image_of(
-    source: &RootSource,
-    instance: &Instance,
-) -> Option<crate::ids::Fingerprint> {
+fn image_of(source: &RootSource, instance: &Instance) -> Option<crate::ids::Fingerprint> {
     match source {
         RootSource::Image(fingerprint) => Some(fingerprint.clone()),
         RootSource::Volume { .. } => instance.image.clone(),
