@@ -14,17 +14,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     ids::NodeId,
+    lease::{FENCED_AFTER, LOST_AFTER},
     node::{FencingProof, Node, Reach},
     world::World,
 };
 
-/// Not heard for so long is lost.
-pub const OFFLINE: Duration = Duration::from_secs(12);
-/// Lost for so long has fenced itself: a node's lease is 15 seconds.
-pub const HEALING: Duration = Duration::from_secs(30);
-/// Thresholds that are set lower would take over what still runs.
-const HEALING_MIN: Duration = Duration::from_secs(20);
+/// Beats come every two seconds: less would lose who is there.
 const OFFLINE_MIN: Duration = Duration::from_secs(6);
+/// Less would take over what may still run: a lease is over by then.
+const HEALING_MIN: Duration = Duration::from_secs(20);
 
 /// What a member knows of another that the log does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,9 +64,9 @@ impl Thresholds {
             let text = world.server.config.get(key).filter(|text| !text.is_empty())?;
             text.parse::<u64>().ok().map(Duration::from_secs)
         };
-        let healing = seconds("cluster.healing_threshold").unwrap_or(HEALING);
+        let healing = seconds("cluster.healing_threshold").unwrap_or(FENCED_AFTER);
         Self {
-            offline: seconds("cluster.offline_threshold").unwrap_or(OFFLINE).max(OFFLINE_MIN),
+            offline: seconds("cluster.offline_threshold").unwrap_or(LOST_AFTER).max(OFFLINE_MIN),
             healing: (!healing.is_zero()).then_some(healing.max(HEALING_MIN)),
         }
     }
