@@ -131,7 +131,8 @@ fn come_back(instance: &Instance, node: &Node) -> Option<Act> {
     (instance.status == Status::Stopped).then_some(Act::Start)
 }
 
-/// Where it belongs is remembered while its node is evacuated: `instance` is as it is after `event`.
+/// What its node's evacuation stops belongs there and is to run again: `instance` is as it is after
+/// `event`. What moves says itself where its home is.
 pub(crate) fn remember_home(
     nodes: &Table<NodeId, Node>,
     instance: &mut Instance,
@@ -140,15 +141,8 @@ pub(crate) fn remember_home(
     let is_evacuating = |node: &NodeId| {
         nodes.get(node).is_some_and(|node| matches!(node.duty, Duty::Evacuating { .. }))
     };
-    #[allow(clippy::wildcard_enum_match_arm, reason = "no other fact says where it is, or runs")]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "no other fact says whether it runs")]
     match event {
-        instance::Event::Moved { from, to, .. } => {
-            if instance.home == Some(*to) {
-                instance.home = None;
-            } else if instance.home.is_none() && is_evacuating(from) {
-                instance.home = Some(*from);
-            }
-        }
         instance::Event::Stopped { .. } if is_evacuating(&instance.node) => {
             instance.home = instance.home.or(Some(instance.node));
         }

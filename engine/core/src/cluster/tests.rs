@@ -252,7 +252,7 @@ fn pools_are_made_on_every_member() {
         description: String::new(),
         config: config(&[]),
     };
-    let asked = "operation-accepted, storage-pool-created, server-catalog-guarded; EnsurePool, EnsurePool, EnsurePool";
+    let asked = "operation-accepted, storage-pool-created, server-catalog-guarded; EnsurePool, EnsurePool@two, EnsurePool@three";
     check(&two, pool.clone(), asked);
     let made = House::after(&with(two.clone(), &[Asked(pool.clone()), Done]));
     assert!(made.world.pool("fast").unwrap().usable().is_ok());
@@ -272,11 +272,11 @@ fn pools_are_made_on_every_member() {
     check(&joined, prepare("two"), PREPARED);
     check(&with(joined.to_vec(), &[Asked(prepare("two"))]), prepare("two"), "nothing");
     let unable = [&joined[..], &[Asked(prepare("two")), Failed("no disk")]].concat();
-    let again = "storage-pool-node-asked, server-catalog-guarded; EnsurePool";
+    let again = "storage-pool-node-asked, server-catalog-guarded; EnsurePool@two";
     check(&unable, prepare("two"), again);
 }
 
-const PREPARED: &str = "storage-pool-node-asked, network-node-asked, server-catalog-guarded; EnsurePool, EnsureNetwork";
+const PREPARED: &str = "storage-pool-node-asked, network-node-asked, server-catalog-guarded; EnsurePool@two, EnsureNetwork@two";
 
 #[test]
 fn a_request_does_not_wait_for_who_is_lost_meanwhile() {

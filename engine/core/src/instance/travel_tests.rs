@@ -98,7 +98,8 @@ fn who_asks_for_nonsense_is_told_why() {
     let three = "operation-accepted, instance-move-requested; Receive@three";
     check(&offline, anywhere, three);
     let operation = crate::ids::OperationId(uuid::Uuid::nil());
-    let evacuated = node::Event::EvacuationRequested { operation }.into();
+    let evacuated =
+        node::Event::EvacuationRequested { operation, mode: node::Evacuation::Auto }.into();
     let evacuated = given(&[&here, &[Happened(node_stream("two"), evacuated)]]);
     check(&evacuated, to("two"), "Cluster member \"two\" is evacuated");
     let moving = given(&[&here, &[Asked(to("two"))]]);
@@ -330,8 +331,10 @@ fn a_guest_that_is_held_for_too_long_runs_on_by_a_decision() {
 #[test]
 fn an_evacuated_instance_remembers_its_home() {
     let operation = crate::ids::OperationId(uuid::Uuid::nil());
-    let evacuated =
-        Happened(node_stream("test"), node::Event::EvacuationRequested { operation }.into());
+    let evacuated = Happened(
+        node_stream("test"),
+        node::Event::EvacuationRequested { operation, mode: node::Evacuation::Auto }.into(),
+    );
     let web = given(&[&[Members], &stopped("web", &[]), &[evacuated, Asked(cold("web")), Done]]);
     assert_eq!(House::after(&web).instance("web").home, Some(start_of("test").node));
     let back = Happened(node_stream("test"), node::Event::Restored.into());

@@ -7,6 +7,7 @@ use super::{Duty, Event, FencingProof, Node, Reach};
 use crate::{
     decision::{Context, Decision},
     ids::NodeId,
+    instance,
     rejection::{Noun, Rejection},
     resource,
     world::{World, missing},
@@ -52,6 +53,7 @@ pub fn lose(
         decision.record(Node::stream(node.id), over);
     }
     resource::settle_without(world, &mut decision, node.id);
+    instance::node_lost(world, context, &mut decision, node.id)?;
     Ok(decision)
 }
 
