@@ -155,9 +155,10 @@ impl World {
         let (at, events) = (recorded.record.time, recorded.record.events());
         for (place, event) in events.iter().enumerate() {
             if let Event::Instance(event) = event
-                && event.leaves_it_there()
+                && !event.changes_claim()
             {
                 instance.evolve(event, at);
+                evacuation::remember_home(&self.nodes, instance, event);
             } else {
                 self.replace_instance(recorded, &events[place..], tail);
                 break;

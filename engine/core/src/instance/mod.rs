@@ -423,11 +423,6 @@ pub struct Reconfigured {
 }
 
 impl Event {
-    /// Whether it changes an instance that is there, rather than making or removing it.
-    pub(crate) const fn leaves_it_there(&self) -> bool {
-        !matches!(self, Self::Created(_) | Self::Deleted)
-    }
-
     /// What happened, e.g. `start-requested`.
     #[must_use]
     pub fn name(&self) -> String {
