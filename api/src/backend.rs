@@ -4,6 +4,7 @@
 //! (a [`World`]) or from the log itself ([`Backend::follow`]). What is live (a guest's memory, a
 //! pool's free space) comes through core's ports, in [`Drivers`].
 
+mod cluster;
 mod viewed;
 
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -23,6 +24,7 @@ use stapes_core::{
 use stapes_projections::Entry;
 use uuid::Uuid;
 
+pub use cluster::{Clustering, Connection, DrawnToken, Founding, Health, Joining, LogKind, Lost};
 pub use viewed::Viewed;
 
 /// Who asks, and why.

@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod joining;
 pub mod peer;
 pub mod server;
 pub mod tls;

@@ -27,6 +27,10 @@ pub(crate) fn pools(typed: &OsStr) -> Vec<CompletionCandidate> {
     names(typed, "/1.0/storage-pools")
 }
 
+pub(crate) fn members(typed: &OsStr) -> Vec<CompletionCandidate> {
+    names(typed, "/1.0/cluster/members")
+}
+
 pub(crate) fn images(typed: &OsStr) -> Vec<CompletionCandidate> {
     names(typed, "/1.0/images/aliases")
 }

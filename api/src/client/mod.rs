@@ -14,7 +14,10 @@ mod operation;
 mod request;
 mod transport;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub use error::{ApiError, ClientError};
 pub use events::EventStream;
@@ -36,6 +39,8 @@ pub struct Client {
     project: Option<String>,
     all_projects: bool,
     reason: Option<String>,
+    /// Since when answers may be old, as the last one said.
+    stale: Arc<Mutex<Option<String>>>,
 }
 
 impl Client {
@@ -47,6 +52,7 @@ impl Client {
             project: None,
             all_projects: false,
             reason: None,
+            stale: Arc::default(),
         }
     }
 
@@ -72,6 +78,19 @@ impl Client {
     #[must_use]
     pub fn reason(&self, reason: impl Into<String>) -> Self {
         Self { reason: Some(reason.into()), ..self.clone() }
+    }
+
+    /// Since when what was read may be old (RFC 3339), if the daemon said so: it does not hear the
+    /// rest of its cluster.
+    #[must_use]
+    pub fn stale_since(&self) -> Option<String> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_stale(&self, since: Option<&str>) {
+        if let Some(since) = since {
+            *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = Some(since.to_owned());
+        }
     }
 
     #[must_use]

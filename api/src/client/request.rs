@@ -199,6 +199,8 @@ impl Client {
         }
         let request = request.body(body).map_err(ClientError::broken)?;
         let response = self.transport.request(request).await?;
+        let stale = response.headers().get("x-stapes-stale");
+        self.note_stale(stale.and_then(|since| since.to_str().ok()));
         let status = response.status().as_u16();
         if status < 400 {
             return Ok(response);

@@ -39,6 +39,27 @@ impl Bulks {
         bulks.values().map(|bulk| bulk.borrow().clone()).collect()
     }
 
+    /// Shows `shown` until `work` ended, and how it ended for a while after.
+    pub(super) fn run(
+        &self,
+        api: &Api,
+        id: OperationId,
+        shown: Shown,
+        work: impl Future<Output = Vec<String>> + Send + 'static,
+    ) {
+        let (sender, receiver) = tokio::sync::watch::channel(shown);
+        self.lock().insert(id, receiver);
+        let api = api.clone();
+        tokio::spawn(async move {
+            let failures = work.await;
+            let ended = ended(sender.borrow().clone(), &failures);
+            sender.send_replace(ended.clone());
+            api.hub.send(sent(&ended));
+            tokio::time::sleep(KEPT_FOR).await;
+            api.bulks.lock().remove(&id);
+        });
+    }
+
     fn lock(
         &self,
     ) -> std::sync::MutexGuard<'_, BTreeMap<OperationId, tokio::sync::watch::Receiver<Shown>>> {
@@ -69,17 +90,8 @@ impl Bulk {
             location: show::NO_MEMBER.to_owned(),
             ..Shown::default()
         };
-        let (sender, receiver) = tokio::sync::watch::channel(shown.clone());
-        api.bulks.lock().insert(id, receiver);
-        let (api, caller) = (api.clone(), caller.clone());
-        tokio::spawn(async move {
-            let failures = run(&api, &caller, commands).await;
-            let ended = ended(sender.borrow().clone(), &failures);
-            sender.send_replace(ended.clone());
-            api.hub.send(sent(&ended));
-            tokio::time::sleep(KEPT_FOR).await;
-            api.bulks.lock().remove(&id);
-        });
+        let (own, caller) = (api.clone(), caller.clone());
+        api.bulks.run(api, id, shown.clone(), async move { run(&own, &caller, commands).await });
         shown
     }
 }

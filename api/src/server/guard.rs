@@ -1,13 +1,14 @@
 //! What holds for every request and answer, whatever it is about.
 
 use axum::{
-    extract::Request,
-    http::{HeaderValue, StatusCode, Uri, header},
+    extract::{Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
 
-use super::fault::Fault;
+use super::{Api, fault::Fault};
+use crate::tls::PeerCertificate;
 
 /// Refuses what a browser sends for another site, and marks answers as what they are.
 pub(super) async fn every_request(request: Request, next: Next) -> Response {
@@ -19,6 +20,22 @@ pub(super) async fn every_request(request: Request, next: Next) -> Response {
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
+}
+
+/// Over the network only members are let in, and those who come to be one. That a certificate is of
+/// the cluster does not make its node a member: it may have been removed.
+pub(super) async fn only_members(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let certificate = request.extensions().get::<PeerCertificate>();
+    let node = certificate.and_then(|certificate| certificate.node);
+    let is_member = node.is_some_and(|node| api.look(|world| world.nodes.contains_key(&node)));
+    let joins = request.uri().path() == "/internal/join" && *request.method() == Method::POST;
+    if is_member || joins {
+        return next.run(request).await;
+    }
+    Fault::new(403, "not authorized")
+        .code("no-access")
+        .hint("at a member, over its unix socket: stapes cluster list")
+        .into_response()
 }
 
 /// A path that is only untidy is redirected, with its method and body.

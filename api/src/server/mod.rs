@@ -6,12 +6,14 @@
 //!                                       └─► submit a command  ─► operation, or wait and answer
 //! ```
 
+mod acts;
 mod answer;
 mod bulk;
 mod cloud_event;
 mod extensions;
 mod fault;
 mod filter;
+mod forward;
 mod guard;
 mod handle;
 mod host;
@@ -41,7 +43,7 @@ use self::{
     hub::Hub,
     session::{OutputFiles, Sessions},
 };
-use crate::backend::{Backend, Drivers, Facts};
+use crate::backend::{Backend, Clustering, Drivers, Facts};
 
 /// Everything that handlers share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub struct Inner {
     backend: Arc<dyn Backend>,
     drivers: Drivers,
     facts: Facts,
+    /// `None` for a server that can be no member.
+    cluster: Option<Arc<dyn Clustering>>,
     hub: Hub,
     sessions: Arc<Sessions>,
     bulks: Bulks,
@@ -72,11 +76,32 @@ impl Api {
     /// Begins to follow the log; must be called within a runtime.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, drivers: Drivers, facts: Facts) -> Self {
+        Self::with(backend, drivers, facts, None)
+    }
+
+    /// The same, of a server that is a member of a cluster or may become one.
+    #[must_use]
+    pub fn clustering(
+        backend: Arc<dyn Backend>,
+        drivers: Drivers,
+        facts: Facts,
+        cluster: Arc<dyn Clustering>,
+    ) -> Self {
+        Self::with(backend, drivers, facts, Some(cluster))
+    }
+
+    fn with(
+        backend: Arc<dyn Backend>,
+        drivers: Drivers,
+        facts: Facts,
+        cluster: Option<Arc<dyn Clustering>>,
+    ) -> Self {
         let outputs = OutputFiles::below(&facts.directory);
         let api = Self(Arc::new(Inner {
             backend,
             drivers,
             facts,
+            cluster,
             hub: Hub::new(),
             sessions: Arc::default(),
             bulks: Bulks::default(),
@@ -87,9 +112,21 @@ impl Api {
         api
     }
 
+    /// This node, where there is a cluster.
+    fn here(&self) -> Option<stapes_core::ids::NodeId> {
+        self.cluster.as_ref().map(|cluster| cluster.here())
+    }
+
     /// All routes.
     pub fn router(&self) -> Router {
         routes::router(self.clone())
+    }
+
+    /// All routes, for connections over the network: members may ask what users may, and whoever has a
+    /// join token may join.
+    pub fn remote_router(&self) -> Router {
+        routes::router(self.clone())
+            .layer(axum::middleware::from_fn_with_state(self.clone(), guard::only_members))
     }
 
     /// Ready when a client asked for the daemon's end (`stapes shutdown`).

@@ -4,8 +4,10 @@ use std::{convert::Infallible, str::FromStr};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
+use stapes_core::world::World;
+
 use super::{fault::Fault, filter::Filter};
-use crate::client::escape;
+use crate::{client::escape, wire::ConfigMap};
 
 /// The project of everything that names none.
 pub(crate) const DEFAULT_PROJECT: &str = "default";
@@ -86,11 +88,29 @@ impl Params {
         self.get("filter").map(Filter::parse).transpose()
     }
 
-    /// One server has no members to choose from.
-    pub(super) fn refuse_target(&self) -> Result<(), Fault> {
-        match self.get("target") {
-            Some(_) => Err(Fault::bad_request("Target only allowed when clustered")),
-            None => Ok(()),
+    /// The member, or the `@GROUP` of members, that something is asked for on.
+    pub(super) fn target(&self, world: &World) -> Result<Option<String>, Fault> {
+        let target = self.get("target");
+        if target.is_some() && world.server.cluster.is_none() {
+            // One server has no members to choose from.
+            return Err(Fault::bad_request("Target only allowed when clustered")
+                .hint("stapes cluster enable NAME"));
+        }
+        Ok(target.map(str::to_owned))
+    }
+
+    /// Whether this is the first half of the dialect's way to make a pool or a network in a cluster:
+    /// once for each member (`--target`), then once for all. Here all members have the same, and the
+    /// second half makes it; the first only has to be right.
+    pub(super) fn for_one_member(&self, world: &World, config: &ConfigMap) -> Result<bool, Fault> {
+        let Some(name) = self.target(world)? else { return Ok(false) };
+        world.node(&name)?;
+        match config.keys().next() {
+            None => Ok(true),
+            Some(key) => Err(Fault::bad_request(format!(
+                "Config key {key:?} may not be used as member-specific key"
+            ))
+            .hint("give it without --target: it is the same on all members")),
         }
     }
 }

@@ -10,14 +10,17 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{Api, guard, handle::*};
+use super::{Api, forward, guard, handle::*};
 
+/// Since when answers may be old: the log is not heard.
+const STALE: &str = "x-stapes-stale";
 /// Bytes of a body, unless it is an image or a file.
 const BODY_MAX: usize = 1 << 20;
 
 pub(super) fn router(api: Api) -> Router {
     let one = Router::new()
         .merge(server())
+        .merge(clustered())
         .merge(instances())
         .merge(images())
         .merge(profiles_and_projects())
@@ -29,10 +32,12 @@ pub(super) fn router(api: Api) -> Router {
         .route("/1.0", get(server::get).put(server::put).patch(server::patch))
         .route("/internal/ready", get(internal::ready))
         .route("/internal/shutdown", put(internal::shutdown))
+        .route("/internal/join", post(cluster::admit))
         .nest("/1.0", one)
         .fallback(guard::unknown_path)
         .method_not_allowed_fallback(guard::unknown_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), forward::elsewhere))
         .layer(middleware::from_fn_with_state(api.clone(), sequence))
         .layer(middleware::from_fn(guard::every_request))
         .layer(CatchPanicLayer::custom(guard::panicked))
@@ -45,7 +50,14 @@ async fn sequence(State(api): State<Api>, request: Request, next: Next) -> Respo
     let before = api.look(|world| world.sequence);
     let mut response = next.run(request).await;
     let at = if reads { before } else { api.look(|world| world.sequence) };
-    response.headers_mut().entry("x-stapes-sequence").or_insert_with(|| HeaderValue::from(at.0));
+    let headers = response.headers_mut();
+    headers.entry("x-stapes-sequence").or_insert_with(|| HeaderValue::from(at.0));
+    // Nobody can say what happened elsewhere since then.
+    if let Some(lost) = api.health().and_then(|health| health.lost)
+        && let Ok(since) = HeaderValue::from_str(&lost.since.to_rfc3339())
+    {
+        headers.entry(STALE).or_insert(since);
+    }
     response
 }
 
@@ -56,12 +68,34 @@ fn server() -> Router<Api> {
         .route("/metadata/configuration", get(server::configuration))
         .route("/certificates", get(server::certificates))
         .route("/warnings", get(server::warnings))
-        .route("/cluster", get(server::cluster))
-        .route("/cluster/members", get(server::cluster_members))
-        .route("/cluster/members/{name}", get(server::cluster_members))
         .route("/events", get(events::get))
         .route("/log", get(log::get))
         .route("/replay", post(log::replay))
+}
+
+fn clustered() -> Router<Api> {
+    Router::new()
+        .route("/cluster", get(cluster::get).put(cluster::put))
+        .route("/cluster/certificate", put(cluster::certificate))
+        .route("/cluster/members", get(members::list).post(members::create))
+        .route(
+            "/cluster/members/{name}",
+            get(members::get)
+                .put(members::put)
+                .patch(members::patch)
+                .post(members::rename)
+                .delete(members::delete),
+        )
+        .route("/cluster/members/{name}/state", get(members::state).post(members::act))
+        .route("/cluster/groups", get(groups::list).post(groups::create))
+        .route(
+            "/cluster/groups/{name}",
+            get(groups::get)
+                .put(groups::put)
+                .patch(groups::patch)
+                .post(groups::rename)
+                .delete(groups::delete),
+        )
 }
 
 fn instances() -> Router<Api> {

@@ -6,7 +6,7 @@ use stapes_core::{
     command::Command,
     ids::{OperationId, Revision},
     operation::{Operation, Status},
-    record::{Actor, Protocol},
+    record::Actor,
     rejection::{Kind, Rejection},
 };
 use tokio::time::{Instant, timeout_at};
@@ -25,12 +25,14 @@ use crate::{
 
 /// How long an answer that is synchronous in the dialect may wait for a node's work.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
+/// How often a wait for the log looks whether it is still heard.
+const LOOK_FOR_LOG: Duration = Duration::from_millis(500);
 /// Waits without a limit look again this often, should a wake-up be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 impl Caller {
     pub(super) fn request(&self) -> Request {
-        let actor = Actor { protocol: Protocol::Unix, name: self.name.clone() };
+        let actor = Actor { protocol: self.protocol, name: self.name.clone() };
         Request { actor, reason: self.reason.clone() }
     }
 }
@@ -41,7 +43,41 @@ impl Api {
         command: Command,
         caller: &Caller,
     ) -> Result<Accepted, Fault> {
-        Ok(self.backend.submit(command, caller.request()).await?)
+        self.refuse_without_log()?;
+        let (backend, request) = (self.backend.clone(), caller.request());
+        // What was begun goes on, whether or not somebody still waits for its answer.
+        let mut submitted = tokio::spawn(async move { backend.submit(command, request).await });
+        loop {
+            tokio::select! {
+                answer = &mut submitted => {
+                    let gone = |_| Fault::new(500, "The daemon made a mistake; its log says more");
+                    return Ok(answer.map_err(gone)??);
+                }
+                () = tokio::time::sleep(LOOK_FOR_LOG) => {
+                    if let Err(fault) = self.refuse_without_log() {
+                        return Err(fault.code("outcome-unknown").fact(
+                            "outcome",
+                            "the log fell silent meanwhile: whether this was done is not known yet",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Without most of the log's servers nothing can be changed, and waiting changes nothing.
+    fn refuse_without_log(&self) -> Result<(), Fault> {
+        let Some(health) = self.health() else { return Ok(()) };
+        let Some(lost) = &health.lost else { return Ok(()) };
+        let missing = self.look(|world| super::handle::cluster::missing(world, &health));
+        let mut fault = Fault::new(503, format!("Nothing can be changed now: {}", lost.why))
+            .code("no-quorum")
+            .fact("since", lost.since.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+            .hint("stapes cluster status");
+        if !missing.is_empty() {
+            fault = fault.fact("missing", missing.join(", "));
+        }
+        Err(fault)
     }
 
     /// For what is asynchronous in the dialect: 202 with the operation.

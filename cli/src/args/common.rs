@@ -88,7 +88,7 @@ pub(crate) struct InstanceConfigArgs {
     /// The pool to put its root volume in
     #[arg(long, short, value_name = "POOL", add = ArgValueCompleter::new(completion::pools))]
     pub(crate) storage: Option<String>,
-    /// The node to put it on
-    #[arg(long, value_name = "NODE")]
+    /// The member to put it on, or @GROUP for one of a group
+    #[arg(long, value_name = "MEMBER|@GROUP", add = ArgValueCompleter::new(completion::members))]
     pub(crate) target: Option<String>,
 }

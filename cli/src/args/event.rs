@@ -209,8 +209,11 @@ pub(crate) struct WhyArgs {
     /// RESOURCE or RESOURCE.KEY
     #[arg(value_name = "RESOURCE[.KEY]", add = ArgValueCompleter::new(completion::instances))]
     pub(crate) target: String,
-    /// A key, or `state`
+    /// A key, `state`, or `node`: why it is where it is
     pub(crate) key: Option<String>,
+    /// After `on`: why it is there, or not
+    #[arg(value_name = "MEMBER")]
+    pub(crate) member: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -55,6 +55,13 @@ Examples:
   stapes launch debian/12 big --vm -d root,size=20GiB
   stapes launch debian/12 web < web.yaml";
 
+const MOVE_HELP: &str = "\
+Examples:
+  stapes move web blog                          another name
+  stapes move web --target n2                   another member, alive if it can
+  stapes move web --target @ssd --live required alive or not at all, to a member of a group
+  stapes move web --target '*'                  anywhere else";
+
 const LIST_HELP: &str = "\
 Filters: a word is a name's beginning or a regular expression; KEY=VALUE compares state, type,
 ipv4, ipv6, architecture, location, description or any configuration key (user.owner=alice).
@@ -256,12 +263,17 @@ pub(crate) struct RenameArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(after_help = MOVE_HELP)]
 pub(crate) struct MoveArgs {
     #[arg(add = ArgValueCompleter::new(completion::instances))]
     pub(crate) source: String,
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) config: InstanceConfigArgs,
+    /// With its processes and connections: required, preferred or never
+    #[arg(long, value_name = "HOW", conflicts_with = "stateless",
+        value_parser = ["required", "preferred", "never"])]
+    pub(crate) live: Option<String>,
     #[arg(long)]
     pub(crate) instance_only: bool,
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! What can be typed: clap definitions, one file a noun, and nothing that acts.
 
+pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod config;
 pub(crate) mod device;
@@ -118,6 +119,9 @@ pub(crate) enum Command {
     /// Sets of configuration that instances share
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// Several servers that work as one
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Separate spaces of names
     #[command(subcommand)]
     Project(project::ProjectCommand),

@@ -1,5 +1,6 @@
 //! What the verbs do, one file a verb: plain functions that know neither clap nor stdout.
 
+pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod device;
 pub(crate) mod event;

@@ -89,6 +89,20 @@ impl Directory {
         self.0.join("keys")
     }
 
+    /// Who this node is in its cluster.
+    pub(crate) fn cluster(&self) -> PathBuf {
+        self.0.join("cluster")
+    }
+
+    pub(crate) fn cluster_config(&self) -> PathBuf {
+        self.cluster().join("config")
+    }
+
+    /// All that a managed nats-server has.
+    pub(crate) fn nats(&self) -> PathBuf {
+        self.0.join("nats")
+    }
+
     pub(crate) fn pools(&self) -> PathBuf {
         self.0.join("pools")
     }

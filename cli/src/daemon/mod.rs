@@ -10,9 +10,12 @@ use crate::{
     failure::{Failure, Result},
 };
 
+mod cluster;
 mod directory;
+mod footing;
 mod host;
 mod identity;
+mod membership;
 mod serve;
 mod shutdown;
 mod simulated;
@@ -38,9 +41,23 @@ pub(crate) async fn run(args: DaemonArgs, dir: PathBuf) -> Result<ExitStatus> {
         .with_env_filter(filter)
         .init();
     match Box::pin(serve::serve(&dir, args.simulated)).await {
-        Ok(()) => Ok(ExitStatus::Done),
+        Ok(serve::End::Gone) => Ok(ExitStatus::Done),
+        Ok(serve::End::Again) => Err(again()),
         Err(error) => Err(failure(&error)),
     }
+}
+
+/// The same program, in the same process, from the start. Answers only if it cannot.
+fn again() -> Failure {
+    use std::os::unix::process::CommandExt as _;
+    tracing::info!("starting anew");
+    // The file that runs, also if another has taken its name since.
+    let mut command = std::process::Command::new("/proc/self/exe");
+    let arguments = std::env::args_os();
+    let error = command.args(arguments.skip(1)).exec();
+    Failure::local("the daemon cannot start anew", &error)
+        .hint("stapes daemon")
+        .effect("Guests that run are not touched.")
 }
 
 /// An error with its causes, each of which tells the operator something.

@@ -23,16 +23,16 @@ use crate::{
 /// How the thing of a name is found.
 type Find = fn(&str) -> Result<Object>;
 
-async fn get(session: &Session, find: Find, args: GetArgs) -> Result<ExitStatus> {
+pub(super) async fn get(session: &Session, find: Find, args: GetArgs) -> Result<ExitStatus> {
     object::get(session, &find(&args.name)?, &args.key, args.property).await
 }
 
-async fn set(session: &Session, find: Find, args: SetArgs) -> Result<ExitStatus> {
+pub(super) async fn set(session: &Session, find: Find, args: SetArgs) -> Result<ExitStatus> {
     let pairs = pairs::parse(&args.pairs)?;
     object::set(session, &find(&args.name)?, pairs, args.property).await
 }
 
-async fn unset(session: &Session, find: Find, args: UnsetArgs) -> Result<ExitStatus> {
+pub(super) async fn unset(session: &Session, find: Find, args: UnsetArgs) -> Result<ExitStatus> {
     object::unset(session, &find(&args.name)?, &args.key, args.property).await
 }
 

@@ -1,5 +1,6 @@
 //! From what was typed to the function that does it: one `match` a noun, and nothing else.
 
+mod cluster;
 mod keyed;
 mod nouns;
 mod verbs;
@@ -17,7 +18,17 @@ pub(crate) fn wants_threads(command: &Command) -> bool {
 }
 
 pub(crate) async fn run(session: Session, command: Command) -> Result<ExitStatus> {
-    let session = &session;
+    let ended = dispatch(&session, command).await;
+    if let Some(since) = session.client.stale_since() {
+        session.printer.warn(&format!(
+            "the rest of the cluster is not heard since {since}: what was read may be old\n  \
+             see: stapes cluster status"
+        ));
+    }
+    ended
+}
+
+async fn dispatch(session: &Session, command: Command) -> Result<ExitStatus> {
     // Boxed, because each arm's future is as large as its verb's state.
     match command {
         Command::Instance(command) => Box::pin(verbs::instance(session, command)).await,
@@ -25,6 +36,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<ExitStatus
         Command::Snapshot(command) => Box::pin(nouns::snapshot(session, command)).await,
         Command::Config(command) => Box::pin(nouns::config(session, command)).await,
         Command::Profile(command) => Box::pin(keyed::profile(session, command)).await,
+        Command::Cluster(command) => Box::pin(cluster::cluster(session, command)).await,
         Command::Project(command) => Box::pin(keyed::project(session, command)).await,
         Command::Image(command) => Box::pin(nouns::image(session, command)).await,
         Command::Network(command) => Box::pin(keyed::network(session, command)).await,

@@ -197,6 +197,16 @@ fn node_of(server: &str) -> Option<NodeId> {
     server.strip_prefix("node-")?.parse().ok()
 }
 
+/// Ends the server that a daemon left running on `dir`, of a node that is no member.
+///
+/// # Errors
+/// When it does not end.
+pub async fn end_leftover(dir: &std::path::Path) -> Result<(), ManagedError> {
+    let paths = paths::Paths::new(dir);
+    companion::end_leftover(&paths).await?;
+    process::end_recorded(&paths.record).await
+}
+
 /// What a node's server is called: it must stay the same for good, so it is not the node's name.
 #[must_use]
 pub fn server_name(node: NodeId) -> String {

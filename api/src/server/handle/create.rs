@@ -26,7 +26,7 @@ pub(in crate::server) async fn post(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Answer {
-    params.refuse_target()?;
+    let target = api.look(|world| params.target(world))?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind == Some("application/octet-stream") {
         return Err(Fault::not_implemented("Importing instance backups is not supported"));
@@ -49,7 +49,7 @@ pub(in crate::server) async fn post(
         profiles: post.instance.profiles,
         source,
         start: post.start,
-        target: None,
+        target,
     };
     api.begin(Command::CreateInstance(Box::new(create)), &caller).await
 }

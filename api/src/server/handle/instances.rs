@@ -10,7 +10,7 @@ use stapes_core::{
     command::Command,
     config::Config,
     ids::InstanceId,
-    instance::{Instance, Reconfigure},
+    instance::{Instance, LivePolicy, Reconfigure, Target},
     world::World,
 };
 
@@ -193,7 +193,7 @@ pub(in crate::server) async fn patch(
     Ok(answer::done())
 }
 
-/// Rename. Moves between pools, projects and members need more than this server has.
+/// Rename, or move to another member. Moves between pools and projects are not served.
 pub(in crate::server) async fn post(
     State(api): State<Api>,
     Path(name): Path<String>,
@@ -201,17 +201,54 @@ pub(in crate::server) async fn post(
     caller: Caller,
     bytes: Bytes,
 ) -> Answer {
-    params.refuse_target()?;
     let post: InstancePost = body(&bytes)?;
+    let to = api.look(|world| params.target(world))?;
     if !post.pool.is_empty() || !post.project.is_empty() {
         return Err(Fault::not_implemented("Moving between pools or projects is not supported")
             .hint(format!("stapes copy {name} NEW, then stapes delete {name}")));
+    }
+    if let Some(to) = to {
+        return move_to(&api, target(&params, name), &params, &post, to, &caller).await;
     }
     if post.name.is_empty() || (post.migration && post.target.is_some()) {
         return Err(Fault::not_implemented("Migration between servers is not supported"));
     }
     let command = Command::RenameInstance { target: target(&params, name), to: post.name };
     api.begin(command, &caller).await
+}
+
+/// `live` in the body is what clients of the dialect say; `live=required|preferred|never` in the
+/// query says it in full.
+async fn move_to(
+    api: &Api,
+    target: Target,
+    params: &Params,
+    post: &InstancePost,
+    to: String,
+    caller: &Caller,
+) -> Answer {
+    if !post.name.is_empty() && post.name != target.name {
+        return Err(Fault::bad_request("Instance must be renamed and moved in two steps")
+            .hint(format!("stapes rename {} {}", target.name, post.name)));
+    }
+    if post.config.is_some() || post.devices.is_some() || post.profiles.is_some() {
+        return Err(Fault::bad_request("A move to another member changes no configuration")
+            .hint(format!("stapes config edit {}", target.name)));
+    }
+    let live = match params.get("live") {
+        Some("required") => LivePolicy::Required,
+        Some("preferred") => LivePolicy::Preferred,
+        Some("never") => LivePolicy::Never,
+        None if post.live => LivePolicy::Preferred,
+        None => LivePolicy::Never,
+        Some(other) => {
+            return Err(Fault::bad_request(format!("Invalid live {other:?}"))
+                .hint("required, preferred or never"));
+        }
+    };
+    // `*` is anywhere else.
+    let to = Some(to).filter(|to| to != "*");
+    api.begin(Command::MoveInstance { target, to, live }, caller).await
 }
 
 pub(in crate::server) async fn delete(

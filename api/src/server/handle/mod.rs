@@ -1,16 +1,19 @@
 //! The handlers, one file a noun: from the request to a look or a command, and to the answer.
 
 pub(super) mod aliases;
+pub(super) mod cluster;
 pub(super) mod console;
 pub(super) mod create;
 pub(super) mod events;
 pub(super) mod exec;
 pub(super) mod export;
+pub(super) mod groups;
 pub(super) mod images;
 pub(super) mod instances;
 pub(super) mod internal;
 pub(super) mod log;
 pub(super) mod logs;
+pub(super) mod members;
 pub(super) mod metrics;
 pub(super) mod networks;
 pub(super) mod operations;
@@ -102,6 +105,6 @@ fn new_name(bytes: &Bytes) -> Result<String, Fault> {
     Ok(rename.name)
 }
 
-fn not_found(noun: stapes_core::rejection::Noun, name: &str) -> Fault {
+pub(super) fn not_found(noun: stapes_core::rejection::Noun, name: &str) -> Fault {
     missing(noun, name).into()
 }

@@ -81,7 +81,6 @@ pub(in crate::server) async fn create(
     caller: Caller,
     bytes: Bytes,
 ) -> Answer {
-    params.refuse_target()?;
     let post: NetworkPut = body(&bytes)?;
     if post.name.is_empty() {
         return Err(Fault::bad_request("No name provided"));
@@ -93,6 +92,10 @@ pub(in crate::server) async fn create(
     }
     let project = params.project();
     let location = url(&["networks", &post.name], Some(&project));
+    let config = post.config.clone().unwrap_or_default();
+    if api.look(|world| params.for_one_member(world, &config))? {
+        return Ok(answer::created(&location));
+    }
     let create = Create {
         project,
         name: post.name,

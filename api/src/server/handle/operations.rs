@@ -9,7 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde_json::{Value, json};
-use stapes_core::{ids::OperationId, operation::Operation};
+use stapes_core::{command::Command, ids::OperationId, operation::Operation};
 use tokio::time::Instant;
 
 use super::{Answer, Api, Fault, answer};
@@ -46,6 +46,7 @@ pub(in crate::server) async fn list(State(api): State<Api>, params: Params) -> A
         }
     }
     found.extend(api.bulks.shown());
+    found.extend(api.look(super::members::tokens));
     let mut groups: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for operation in found {
         let group = groups.entry(operation.status.to_lowercase()).or_default();
@@ -93,6 +94,10 @@ pub(in crate::server) async fn get(State(api): State<Api>, Path(id): Path<String
     if let Some(bulk) = api.bulks.get(id) {
         return Ok(answer::sync(bulk.borrow().clone()));
     }
+    let token = |it: &wire::operation::Operation| it.id == id.to_string();
+    if let Some(token) = api.look(super::members::tokens).into_iter().find(token) {
+        return Ok(answer::sync(token));
+    }
     api.operation(id).await.map(answer::sync).ok_or_else(missing)
 }
 
@@ -134,8 +139,16 @@ pub(in crate::server) async fn wait(
 }
 
 /// What a node does for an operation runs to its end; only what runs in this process could stop.
-pub(in crate::server) async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Answer {
+pub(in crate::server) async fn cancel(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Answer {
     let id = parse(&id)?;
+    if let Some(name) = api.look(|world| super::members::token_of(world, id)) {
+        api.submit(Command::RevokeJoinToken { name }, &caller).await?;
+        return Ok(answer::done());
+    }
     match api.backend.operation(id).await {
         None => Err(missing()),
         Some(_) => Err(Fault::bad_request("This operation can't be cancelled")

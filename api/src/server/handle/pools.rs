@@ -52,7 +52,6 @@ pub(in crate::server) async fn create(
     caller: Caller,
     bytes: Bytes,
 ) -> Answer {
-    params.refuse_target()?;
     let post: StoragePoolPut = body(&bytes)?;
     if post.name.is_empty() {
         return Err(Fault::bad_request("No name provided"));
@@ -61,6 +60,10 @@ pub(in crate::server) async fn create(
         return Err(Fault::bad_request("No driver provided").hint("btrfs or dir"));
     }
     let location = url(&["storage-pools", &post.name], None);
+    let config = post.config.clone().unwrap_or_default();
+    if api.look(|world| params.for_one_member(world, &config))? {
+        return Ok(answer::created(&location));
+    }
     let command = Command::CreatePool {
         name: post.name,
         driver: post.driver,

@@ -1,21 +1,14 @@
 //! The server itself, and the collections that are empty here.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use bytes::Bytes;
 use serde_json::json;
 use stapes_core::{command::Command, config::Config, server::Server as ServerNoun};
 
-use super::{Answer, Api, Fault, answer, body};
+use super::{Answer, Api, answer, body};
 use crate::{
     server::{extensions::API_EXTENSIONS, params::Params, peer::Caller, show, submit::expected},
-    wire::{
-        cluster::Cluster,
-        server::{Environment, Server, ServerPut, StorageDriver},
-    },
+    wire::server::{Environment, Server, ServerPut, StorageDriver},
 };
 
 pub(in crate::server) async fn root() -> Response {
@@ -80,15 +73,24 @@ fn environment(api: &Api, params: &Params) -> Environment {
         os_version,
         project: params.project(),
         server: "incus".to_owned(),
-        server_clustered: false,
+        server_clustered: api.health().is_some(),
         server_event_mode: "full-mesh".to_owned(),
-        server_name: api.facts.server_name.clone(),
+        server_name: api.server_name(),
         server_pid: std::process::id(),
         server_version: api.facts.version.clone(),
         storage_version: versions.collect::<Vec<_>>().join(" | "),
         storage: in_use.join(" | "),
         storage_supported_drivers: drivers.collect(),
         ..Environment::default()
+    }
+}
+
+impl Api {
+    /// As the log has it, where it does: members are renamed.
+    pub(in crate::server) fn server_name(&self) -> String {
+        let here = self.here();
+        let named = self.look(|world| Some(world.nodes.get(&here?)?.name.clone()));
+        named.unwrap_or_else(|| self.facts.server_name.clone())
     }
 }
 
@@ -153,18 +155,6 @@ pub(in crate::server) async fn certificates() -> Response {
 
 pub(in crate::server) async fn warnings() -> Response {
     answer::sync(json!([]))
-}
-
-pub(in crate::server) async fn cluster() -> Response {
-    answer::sync(Cluster::default())
-}
-
-pub(in crate::server) async fn cluster_members(name: Option<Path<String>>) -> Answer {
-    let fault = Fault::bad_request("Server isn't part of a cluster");
-    Err(match name {
-        Some(Path(name)) => fault.fact("member", name),
-        None => fault,
-    })
 }
 
 /// Which keys of configuration there are. What is not here is refused when it is set.

@@ -93,7 +93,7 @@ fn root(world: &World, it: &stapes_core::instance::Instance) -> StorageVolume {
         name: it.name.clone(),
         kind: kind.to_owned(),
         used_by: vec![url(&["instances", &it.name], Some(&project))],
-        location: show::NO_MEMBER.to_owned(),
+        location: show::location(world, it.node),
         content_type: content.to_owned(),
         project,
         created_at: it.created_at.into(),
@@ -150,7 +150,7 @@ async fn make(
     post: StorageVolumePut,
 ) -> Answer {
     only_custom(&kind)?;
-    params.refuse_target()?;
+    let target = api.look(|world| params.target(world))?;
     if post.name.is_empty() {
         return Err(Fault::bad_request("No name provided"));
     }
@@ -172,7 +172,7 @@ async fn make(
         name: post.name,
         description: post.description.unwrap_or_default(),
         config: post.config.unwrap_or_default(),
-        target: None,
+        target,
     };
     api.settle(command, caller).await?;
     Ok(answer::created(&location))

@@ -7,7 +7,7 @@ use stapes_core::{
     world::World,
 };
 
-use super::{NO_MEMBER, opened, project_name};
+use super::{is_reachable, location, opened, project_name};
 use crate::wire::{self, StatusCode, Time, snapshot::InstanceSnapshot};
 
 /// Secrets are opened with what `secrets` holds.
@@ -21,7 +21,7 @@ pub(in crate::server) fn instance(
         |_| (it.config.clone(), it.devices.clone()),
         |expanded| (expanded.config, expanded.devices),
     );
-    let status = status(it.status);
+    let status = status_of(world, it);
     let shown = |config| with_volatile(it, opened(secrets, config));
     wire::instance::Instance {
         architecture: it.architecture.clone(),
@@ -38,13 +38,18 @@ pub(in crate::server) fn instance(
         status: status.name().to_owned(),
         status_code: status,
         last_used_at: last_used(it.last_started_at),
-        location: NO_MEMBER.to_owned(),
+        location: location(world, it.node),
         kind: kind(it.kind).to_owned(),
         project: project_name(world, it.project),
     }
 }
 
-pub(in crate::server) const fn status(status: Status) -> StatusCode {
+/// What is true of it as far as anybody knows: of one on a node that nobody hears, nothing.
+pub(super) fn status_of(world: &World, it: &Instance) -> StatusCode {
+    if is_reachable(world, it.node) { status(it.status) } else { StatusCode::ERROR }
+}
+
+const fn status(status: Status) -> StatusCode {
     match status {
         Status::Creating | Status::Stopped => StatusCode::STOPPED,
         Status::Running { .. } => StatusCode::RUNNING,

@@ -5,6 +5,7 @@
 
 mod image;
 mod instance;
+mod member;
 mod network;
 mod operation;
 mod profile;
@@ -13,7 +14,9 @@ mod state;
 mod storage;
 
 pub(super) use image::{alias, aliases, image};
-pub(super) use instance::{instance, snapshot, status};
+use instance::status_of;
+pub(super) use instance::{instance, snapshot};
+pub(super) use member::{clustered, is_reachable, location, locations, member};
 pub(super) use network::{leases, network};
 pub(super) use operation::operation;
 pub(super) use profile::profile;

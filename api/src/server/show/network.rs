@@ -2,7 +2,7 @@
 
 use stapes_core::{network::Network, world::World};
 
-use super::{NO_MEMBER, project_name, storage::standing};
+use super::{NO_MEMBER, location, locations, project_name, storage::standing};
 use crate::{
     server::params::url,
     wire::network::{self, NetworkLease},
@@ -32,7 +32,7 @@ pub(in crate::server) fn network(world: &World, it: &Network) -> network::Networ
         used_by,
         managed: true,
         status: standing(it.progress.status).to_owned(),
-        locations: vec![NO_MEMBER.to_owned()],
+        locations: locations(world),
         project: project_name(world, it.project),
     }
 }
@@ -57,7 +57,7 @@ pub(in crate::server) fn leases(world: &World, it: &Network) -> Vec<NetworkLease
                 hwaddr: lease.mac.to_string(),
                 address: lease.ipv4?.to_string(),
                 kind: "dynamic".to_owned(),
-                location: NO_MEMBER.to_owned(),
+                location: location(world, instance.node),
                 project: project_name(world, instance.project),
             })
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use stapes_core::{
     config,
-    instance::{Instance, Status},
+    instance::{Instance, Lease, Status},
     port::{
         guest::{Measured, MeasuredInterface},
         storage::Usage,
@@ -12,7 +12,7 @@ use stapes_core::{
     world::World,
 };
 
-use super::status;
+use super::{is_reachable, status_of};
 use crate::wire::{
     Time,
     instance_state::{
@@ -27,7 +27,7 @@ pub(in crate::server) fn state(
     measured: Option<&Measured>,
     usage: Option<Usage>,
 ) -> InstanceState {
-    let code = status(it.status);
+    let code = status_of(world, it);
     let mut state = InstanceState {
         status: code.name().to_owned(),
         status_code: code,
@@ -37,7 +37,10 @@ pub(in crate::server) fn state(
     if let Status::Running { pid, since } | Status::Frozen { pid, since } = it.status {
         state.pid = i64::from(pid);
         state.started_at = Time(since);
-        state.network = Some(BTreeMap::new());
+        state.network = Some(leased(it));
+        if !is_reachable(world, it.node) {
+            (state.pid, state.network) = (0, None);
+        }
     }
     if let Some(measured) = measured {
         state.processes = signed(measured.processes);
@@ -47,6 +50,23 @@ pub(in crate::server) fn state(
         state.network = Some(interfaces.map(|nic| (nic.name.clone(), interface(nic))).collect());
     }
     state
+}
+
+/// The interfaces as the address plan has them: what is known of a guest on another node.
+fn leased(it: &Instance) -> BTreeMap<String, NetworkInterfaceState> {
+    let interface = |lease: &Lease| NetworkInterfaceState {
+        addresses: Vec::from_iter(lease.ipv4.map(|address| Address {
+            family: "inet".to_owned(),
+            address: address.to_string(),
+            netmask: String::new(),
+            scope: "global".to_owned(),
+        })),
+        hwaddr: lease.mac.to_string(),
+        state: "up".to_owned(),
+        kind: "broadcast".to_owned(),
+        ..NetworkInterfaceState::default()
+    };
+    it.leases.iter().map(|(device, lease)| (device.clone(), interface(lease))).collect()
 }
 
 fn disk(world: &World, it: &Instance, usage: Option<Usage>) -> BTreeMap<String, DiskState> {

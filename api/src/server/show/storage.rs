@@ -2,7 +2,7 @@
 
 use stapes_core::{pool::Pool, resource::Status, volume::Volume, world::World};
 
-use super::{NO_MEMBER, project_name};
+use super::{location, locations, project_name};
 use crate::{
     server::params::url,
     wire::{
@@ -36,7 +36,7 @@ pub(in crate::server) fn pool(world: &World, it: &Pool) -> StoragePool {
         driver: it.driver.clone(),
         used_by,
         status: standing(it.progress.status).to_owned(),
-        locations: vec![NO_MEMBER.to_owned()],
+        locations: locations(world),
     }
 }
 
@@ -71,7 +71,7 @@ pub(in crate::server) fn volume(world: &World, it: &Volume, pool: &str) -> Stora
         name: it.name.clone(),
         kind: "custom".to_owned(),
         used_by,
-        location: NO_MEMBER.to_owned(),
+        location: location(world, it.node),
         content_type: "filesystem".to_owned(),
         project: project_name(world, it.project),
         created_at: Time(it.created_at),

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod log;
 pub(crate) mod moment;
+mod placement;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod show;

@@ -3,7 +3,7 @@
 use chrono::Local;
 use serde_json::Value;
 
-use super::{read, record::Record};
+use super::{placement, read, record::Record};
 use crate::{
     args::event::WhyArgs,
     commands::{object::Object, text},
@@ -16,7 +16,14 @@ use crate::{
 
 pub(crate) async fn run(session: &Session, args: WhyArgs) -> Result<ExitStatus> {
     let (resource, key) = split(&args)?;
+    if let Some(member) = &args.member {
+        if key.as_deref() != Some("on") {
+            return Err(Failure::usage("write it as: stapes why INSTANCE on MEMBER"));
+        }
+        return placement::run(session, &resource, Some(member)).await;
+    }
     match key.as_deref() {
+        Some("node" | "location") => placement::run(session, &resource, None).await,
         None | Some("state") => state(session, &resource).await,
         Some(key) => value(session, &resource, key).await,
     }
@@ -34,7 +41,7 @@ fn split(args: &WhyArgs) -> Result<(Resource, Option<String>)> {
 }
 
 /// The newest event of a resource that `wanted` picks.
-async fn newest(
+pub(super) async fn newest(
     session: &Session,
     resource: &Resource,
     wanted: impl Fn(&Record) -> bool,
@@ -114,7 +121,7 @@ fn config(value: &Value, field: &str, key: &str) -> Option<String> {
 }
 
 /// Who, when, where on the log, and why.
-fn told(record: &Record) -> String {
+pub(super) fn told(record: &Record) -> String {
     let when = record.time.map(|time| show(time, Local::now())).unwrap_or_default();
     let who = if record.actor.is_empty() { "system" } else { &record.actor };
     let mut text =

@@ -11,6 +11,8 @@ use crate::{
 };
 
 pub(crate) const DEFAULT: &str = "ns46tS";
+/// In a cluster.
+pub(crate) const DEFAULT_CLUSTERED: &str = "ns46tSL";
 pub(crate) const FAST: &str = "nsacPt";
 
 /// Letter, word (if it has one), title.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     args::instance::ListArgs,
-    commands::event::moment,
+    commands::{cluster, event::moment},
     exit::ExitStatus,
     failure::{Failure, Result},
     output::{Listing, format::Shape},
@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus> {
     let session = &session.all_projects(args.all_projects);
-    let columns = wanted_columns(&args)?;
+    let columns = wanted_columns(session, &args).await?;
     let filter = filter::parse(&args.filters);
     // Programs get everything; people wait only for what they see.
     let for_programs =
@@ -48,10 +48,13 @@ pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus>
     Ok(ExitStatus::Done)
 }
 
-fn wanted_columns(args: &ListArgs) -> Result<Vec<Column>> {
+async fn wanted_columns(session: &Session, args: &ListArgs) -> Result<Vec<Column>> {
     let mut columns = match (&args.columns, args.fast) {
         (Some(typed), _) => columns::parse(typed)?,
         (None, true) => columns::parse(columns::FAST)?,
+        (None, false) if cluster::is_clustered(session).await? => {
+            columns::parse(columns::DEFAULT_CLUSTERED)?
+        }
         (None, false) => columns::parse(columns::DEFAULT)?,
     };
     if args.all_projects && args.columns.is_none() {

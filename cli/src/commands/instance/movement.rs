@@ -2,7 +2,7 @@
 
 use stapes_api::{
     client::{Method, escape},
-    wire::instance::InstancePost,
+    wire::instance::{Instance, InstancePost},
 };
 
 use crate::{
@@ -55,14 +55,16 @@ pub(crate) async fn run(session: &Session, args: MoveArgs) -> Result<ExitStatus>
             .then(|| args.config.profile.clone()),
         ..InstancePost::default()
     };
-    let path = match &args.config.target {
-        Some(node) => format!("{}?target={}", object.path, escape(node)),
-        None => object.path.clone(),
+    let path = match (&args.config.target, &args.live) {
+        (Some(node), Some(live)) => format!("{}?target={}&live={live}", object.path, escape(node)),
+        (Some(node), None) => format!("{}?target={}", object.path, escape(node)),
+        (None, _) => object.path.clone(),
     };
     let what = format!("moving {}", object.name);
     let moved = submit(session, Method::POST, &path, &post, &what).await;
     if object.explain(session, moved).await?.finished() {
-        session.printer.say(&format!("{} is moved", object.name));
+        let now: Instance = session.get(&object.path).await?;
+        session.printer.say(&format!("{} is on {}", object.name, now.location));
     }
     Ok(ExitStatus::Done)
 }

@@ -37,6 +37,8 @@ pub(crate) enum Noun {
     Volume,
     Image,
     Server,
+    Member,
+    Group,
 }
 
 impl Noun {
@@ -51,6 +53,8 @@ impl Noun {
             Self::Volume => "volume",
             Self::Image => "image",
             Self::Server => "server",
+            Self::Member => "member",
+            Self::Group => "cluster group",
         }
     }
 
@@ -71,6 +75,8 @@ impl Noun {
             Self::Project | Self::Network | Self::Pool | Self::Volume => &["config", "description"],
             Self::Image => &["auto_update", "properties", "public", "expires_at", "profiles"],
             Self::Server => &["config"],
+            Self::Member => &["roles", "failure_domain", "description", "config", "groups"],
+            Self::Group => &["description", "members"],
         }
     }
 
@@ -126,6 +132,16 @@ impl Object {
     pub(crate) fn image(name: &str) -> Result<Self> {
         let name = crate::name::local(name)?;
         Ok(Self::new(Noun::Image, name, format!("/1.0/images/{}", escape(name))))
+    }
+
+    pub(crate) fn member(name: &str) -> Result<Self> {
+        let name = crate::name::local(name)?;
+        Ok(Self::new(Noun::Member, name, format!("/1.0/cluster/members/{}", escape(name))))
+    }
+
+    pub(crate) fn group(name: &str) -> Result<Self> {
+        let name = crate::name::local(name)?;
+        Ok(Self::new(Noun::Group, name, format!("/1.0/cluster/groups/{}", escape(name))))
     }
 
     pub(crate) fn server() -> Self {
@@ -194,6 +210,8 @@ async fn missing(session: &Session, object: &Object, failure: Failure) -> Failur
         Noun::Network => ("/1.0/networks", "stapes network list"),
         Noun::Pool => ("/1.0/storage-pools", "stapes storage list"),
         Noun::Image => ("/1.0/images/aliases", "stapes image list"),
+        Noun::Member => ("/1.0/cluster/members", "stapes cluster list"),
+        Noun::Group => ("/1.0/cluster/groups", "stapes cluster group list"),
         Noun::Snapshot | Noun::Volume | Noun::Server => return failure,
     };
     let asked =

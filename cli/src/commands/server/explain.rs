@@ -6,7 +6,7 @@ use crate::{
     session::Session,
 };
 
-const CODES: [(&str, &str); 20] = [
+const CODES: [(&str, &str); 22] = [
     ("invalid", "The request makes no sense to the daemon. Its reason is on the first line."),
     (
         "not-found",
@@ -32,6 +32,14 @@ const CODES: [(&str, &str); 20] = [
     (
         "no-access",
         "You may not do this as who you are: be root, or of the group that owns the daemon's socket.",
+    ),
+    (
+        "no-quorum",
+        "Most of the log's servers are not heard, so nothing can be changed; guests run on, and what is read may be old. `stapes cluster status` says who is missing.",
+    ),
+    (
+        "node-unreachable",
+        "The member that has the guest is not heard. What it runs goes on there; `stapes cluster status`.",
     ),
     ("usage", "What was typed makes no sense. Nothing was sent."),
     (

@@ -1,0 +1,97 @@
+//! What a daemon does besides when its node is a member of a cluster.
+
+use std::{io, sync::Arc};
+
+use stapes_api::{server::Api, tls::TlsListener};
+use stapes_control::{Control, Request};
+use stapes_core::{cluster::Enable, command::Command, node::Start, record::Actor};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{
+    cluster::{self, EntryError, Member},
+    directory::Directory,
+    host::Drivers,
+    serve::{DaemonError, End},
+};
+
+/// Makes sure that the log has the node as a member, then seals aside what it had before.
+/// [`End::Again`]: the cluster does not take it, and it stands alone as before.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(super) async fn take_up(
+    directory: &Directory,
+    member: &Member,
+    control: &Control,
+    start: &Start,
+) -> Result<End, DaemonError> {
+    let entered = cluster::enter(control, &member.config, &member.identity, start.clone()).await;
+    match entered {
+        Ok(()) => {}
+        Err(EntryError::Refused(why)) => {
+            tracing::error!(%why, "the cluster refuses this server: it stands alone again");
+            cluster::undo(directory).await;
+            return Ok(End::Again);
+        }
+        Err(error @ EntryError::Later(_)) => return Err(DaemonError::Broken(error.to_string())),
+    }
+    cluster::seal(directory, &member.config).map_err(DaemonError::Seal)?;
+    Ok(End::Gone)
+}
+
+/// Begins what goes on for as long as the node is a member.
+///
+/// # Errors
+/// When the log cannot take it.
+pub(super) async fn run(
+    directory: &Directory,
+    member: &Arc<Member>,
+    control: &Control,
+    drivers: &Drivers,
+    failing: &mut JoinSet<String>,
+) -> Result<(), DaemonError> {
+    // From now on the others can be asked.
+    let _ = member.peers(control);
+    cluster::clean_host(directory, &member.config, drivers).await;
+    if control.world().server.cluster.is_none() {
+        let enable = Enable {
+            cluster: member.config.cluster,
+            node: member.identity.node(),
+            name: member.config.name.clone(),
+            address: member.config.address.clone(),
+            fingerprint: member.identity.certificate().fingerprint().to_string(),
+        };
+        let command = Command::EnableCluster(Box::new(enable));
+        control.submit(command, Request::by(Actor::system())).await?;
+    }
+    let ended = |what: &str| format!("{what} ended");
+    let listener = member.clone();
+    failing.spawn(async move {
+        cluster::listen(listener).await;
+        ended("the watch over the log")
+    });
+    let (directory, member, control) = (directory.clone(), member.clone(), control.clone());
+    failing.spawn(async move {
+        cluster::tend(directory, member, control).await;
+        // Servers that are not ours are not tended.
+        std::future::pending::<String>().await
+    });
+    Ok(())
+}
+
+/// Serves the API to other members and remote clients.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(super) async fn listen(
+    member: &Member,
+    api: &Api,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let address = member.config.address.clone();
+    let unusable = |source: io::Error| DaemonError::Address { address: address.clone(), source };
+    let listener = TlsListener::bind(&address, member.tls.clone()).await.map_err(unusable)?;
+    tracing::info!(address, "serving members");
+    let router = api.remote_router();
+    Ok(tokio::spawn(listener.serve(router, stop)))
+}
