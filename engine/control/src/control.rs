@@ -11,8 +11,9 @@ use futures::StreamExt;
 use stapes_core::{
     command::{Command, decide},
     decision::{Answer, Context},
+    event::Event,
     ids::{CommitId, OperationId, Sequence},
-    operation::Resource,
+    operation::{self, Resource},
     port::{
         log::{AppendError, Commit, EventLog, Followed, ReadError},
         secret::Sealer,
@@ -31,7 +32,9 @@ use crate::{
 };
 
 /// Decisions lost to other writers before a command gives up.
-const CONFLICTS_MAX: u32 = 16;
+const CONFLICTS_MAX: u32 = 32;
+/// How long a command that lost again and again waits before it is decided again, at most.
+const LOST_PAUSE_MAX: Duration = Duration::from_millis(128);
 /// How long a commit whose outcome is unknown is asked for. A JetStream leader's death stops
 /// acknowledgements for 5 to 9 seconds.
 const UNKNOWN_MAX: Duration = Duration::from_secs(20);
@@ -39,6 +42,8 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(20);
 const FOLLOW_MAX: Duration = Duration::from_secs(30);
 /// Answers remembered for clients that repeat a request.
 const ANSWERS_MAX: usize = 4096;
+/// Failed operations remembered for the watch that asked for them.
+const FAILURES_MAX: usize = 1024;
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
@@ -101,6 +106,8 @@ struct Shared {
     flight: Mutex<Flight>,
     followed: watch::Sender<Position>,
     answers: Mutex<VecDeque<(CommitId, Accepted)>>,
+    /// The newest operations that failed, and why.
+    failures: Mutex<VecDeque<(OperationId, String)>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -132,6 +139,7 @@ impl Control {
             flight: Mutex::default(),
             followed: watch::Sender::new(Position::default()),
             answers: Mutex::default(),
+            failures: Mutex::default(),
         }))
     }
 
@@ -168,8 +176,27 @@ impl Control {
         let mut world = self.0.world.write().unwrap_or_else(PoisonError::into_inner);
         for recorded in &decoded {
             world.apply(recorded).map_err(|error| error.to_string())?;
+            self.remember_failure(recorded);
         }
         Ok(world.sequence)
+    }
+
+    fn remember_failure(&self, recorded: &Recorded) {
+        for event in recorded.record.events() {
+            let Event::Operation(operation::Event::Failed { error }) = event else { continue };
+            let mut failures = self.0.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            if failures.len() == FAILURES_MAX {
+                failures.pop_front();
+            }
+            failures.push_back((OperationId(recorded.stream.id), error.clone()));
+        }
+    }
+
+    /// Why an operation failed, if it did and not long ago.
+    pub(crate) fn error_of(&self, operation: OperationId) -> Option<String> {
+        let failures = self.0.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = failures.iter().rev().find(|(known, _)| *known == operation);
+        found.map(|(_, error)| error.clone())
     }
 
     /// Waits until the world holds all that was in the log when this was called.
@@ -239,7 +266,7 @@ impl Control {
             return Ok(answer);
         }
         self.seal(&mut command).await?;
-        for _ in 0..CONFLICTS_MAX {
+        for lost in 0..CONFLICTS_MAX {
             let (claim, commit, answer) = match self.decide_and_claim(&command, &context).await? {
                 Decided::Nothing(accepted) => return Ok(accepted),
                 Decided::Claimed { claim, commit, answer } => (claim, commit, answer),
@@ -255,7 +282,11 @@ impl Control {
                     self.remember(context.commit, &accepted);
                     return Ok(accepted);
                 }
-                Err(Lost::Race) => self.catch_up().await?,
+                Err(Lost::Race) => {
+                    drop(claim);
+                    tokio::time::sleep(pause_after(lost, context.commit)).await;
+                    self.catch_up().await?;
+                }
                 Err(Lost::For(error)) => return Err(error),
             }
         }
@@ -412,6 +443,17 @@ enum Decided {
 enum Lost {
     Race,
     For(SubmitError),
+}
+
+/// Longer the more often it lost, and for each command another: those who race part ways. The first
+/// loss is most often the only one.
+fn pause_after(lost: u32, commit: CommitId) -> Duration {
+    if lost == 0 {
+        return Duration::ZERO;
+    }
+    let longest = Duration::from_millis(1 << lost.min(10)).min(LOST_PAUSE_MAX);
+    let drawn = commit.0.as_bytes()[15 - (lost as usize % 8)];
+    longest * (u32::from(drawn) + 1) / 256
 }
 
 /// Gives the streams back when the decision is over, however it ends.

@@ -10,11 +10,15 @@ use stapes_core::{
     operation::{Class, Operation},
     project::{self, Project},
     record::Actor,
+    resource,
     session::End,
     world::World,
 };
 
 use crate::control::{Control, Request, SubmitError};
+
+/// Decisions that ask a new node for all that there is, at most.
+const PREPARATIONS_MAX: usize = 100;
 
 impl Control {
     /// Founds the installation if it is new, and records that the node's daemon started. Answers
@@ -39,8 +43,20 @@ impl Control {
             self.world().nodes.get(&start.node).is_some_and(|node| node.boot != start.boot);
         let node = start.node;
         self.submit(Command::StartNode(Box::new(start)), by_itself()).await?;
+        self.prepare(node).await?;
         self.end_lost_sessions(node).await?;
         Ok(rebooted)
+    }
+
+    /// Asks the node for the pools and networks that it has not, or failed to make before.
+    async fn prepare(&self, node: NodeId) -> Result<(), SubmitError> {
+        for _ in 0..PREPARATIONS_MAX {
+            if !resource::lacks(&self.world(), node) {
+                break;
+            }
+            self.submit(Command::PrepareNode { node }, Request::by(Actor::system())).await?;
+        }
+        Ok(())
     }
 
     /// Programs run inside and consoles end with the daemon that connected them, which is that of

@@ -8,7 +8,8 @@
 //!
 //! [`Control`] keeps the aggregates that it decides on in memory by following the log; it asks no
 //! projection and touches no host. Decisions on one aggregate go one at a time within a process
-//! (claims); between processes the log's expected revisions decide.
+//! (claims); between processes the log's expected revisions decide, and what touches no common
+//! stream but must not pass each other meets on the guard's (`Command::relies_on_catalog`).
 
 mod control;
 mod encode;
@@ -16,6 +17,8 @@ mod flight;
 mod founding;
 mod reports;
 mod seal;
+mod watch;
 
 pub use control::{Accepted, Changes, Control, Request, SubmitError};
 pub use reports::NodeReports;
+pub use watch::{Ears, Watch};

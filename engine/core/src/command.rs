@@ -424,6 +424,7 @@ fn check_reach(world: &World, command: &Command) -> Result<(), Rejection> {
         | Command::FreezeInstance { target }
         | Command::UnfreezeInstance { target }
         | Command::DeleteInstance { target, .. }
+        | Command::ReconfigureInstance { target, .. }
         | Command::RebuildInstance { target, .. }
         | Command::CreateSnapshot { target, .. }
         | Command::DeleteSnapshot { target, .. }

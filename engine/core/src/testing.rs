@@ -267,6 +267,22 @@ impl House {
         }
     }
 
+    /// What the placement of a new instance weighed.
+    #[track_caller]
+    pub(crate) fn told_placement(&self, command: &Command) -> Vec<crate::instance::Considered> {
+        let decision = decide(&self.world, &self.context(), command).expect("it is taken");
+        let events = decision.events.into_iter().flat_map(|(_, events)| events);
+        let created = events.filter_map(|event| match event {
+            Event::Instance(crate::instance::Event::Created(created)) => Some(created.placement),
+            _ => None,
+        });
+        created.flatten().collect()
+    }
+
+    pub(crate) fn any_context(&self) -> Context {
+        self.context()
+    }
+
     /// Asked for, and taken.
     #[track_caller]
     pub(crate) fn ask(&mut self, command: &Command) {

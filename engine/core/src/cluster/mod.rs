@@ -173,4 +173,4 @@ pub(crate) fn check_address(address: &str) -> Result<(), Rejection> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -60,7 +60,7 @@ fn prepare(name: &str) -> Command {
     Command::PrepareNode { node: id(name) }
 }
 
-fn lose(name: &str) -> Command {
+pub(crate) fn lose(name: &str) -> Command {
     Command::LoseNode { node: id(name), by: id("test") }
 }
 

@@ -118,6 +118,9 @@ const VOLATILE: &[(&str, Check)] = &[
     ("volatile.uuid.generation", Text),
 ];
 
+/// What only an instance itself says: see [`crate::instance::Instance::is_ha`].
+const INSTANCE_ONLY: &[(&str, Check)] = &[("cluster.ha", Truth)];
+
 const SERVER: &[(&str, Check)] = &[
     ("cluster.healing_threshold", Number),
     ("cluster.offline_threshold", Number),
@@ -209,7 +212,10 @@ pub(super) fn find(scope: Scope, key: &str) -> Option<Check> {
         table.iter().find(|(known, _)| *known == key).map(|(_, check)| *check)
     };
     listed(table(scope)).or_else(|| match scope {
-        Scope::Instance => open_ended(key).or_else(|| listed(VOLATILE)).or_else(|| interface(key)),
+        Scope::Instance => open_ended(key)
+            .or_else(|| listed(INSTANCE_ONLY))
+            .or_else(|| listed(VOLATILE))
+            .or_else(|| interface(key)),
         Scope::Profile => open_ended(key),
         Scope::Server
         | Scope::Project

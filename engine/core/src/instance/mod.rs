@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Changes, Config, Device, Devices},
+    config::{self, Changes, Config, Device, Devices},
     ids::{
         Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId,
         ProjectId, SnapshotId,
@@ -30,6 +30,7 @@ use crate::{
     spec::{IdMap, Incarnation, MacAddress, RootSource},
     template::Trigger,
     world::Tail,
+    world::World,
 };
 
 mod create;
@@ -482,6 +483,19 @@ impl Instance {
     #[must_use]
     pub const fn next_generation(&self) -> Generation {
         self.incarnation.generation.next()
+    }
+
+    /// Whether it is taken over when its node is fenced, so that its node stops it when it loses
+    /// its lease: it says `cluster.ha` itself, and has, or is to have, a copy (`replication.target`).
+    ///
+    /// A profile cannot say it, and it cannot be said while the node is not heard: what a node that
+    /// is cut off does not know it would not stop.
+    #[must_use]
+    pub fn is_ha(&self, world: &World) -> bool {
+        let expanded = self.expanded(world).unwrap_or_default();
+        let target = expanded.config.get("replication.target");
+        config::is_true(&self.config, "cluster.ha")
+            && (self.replica.is_some() || target.is_some_and(|target| !target.is_empty()))
     }
 
     #[must_use]

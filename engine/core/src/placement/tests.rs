@@ -1,1 +1,147 @@
+//! Where instances go.
 
+use std::time::{Duration, Instant};
+
+use crate::{
+    cluster::tests::{lose, members},
+    command::{Command, decide},
+    ids::{InstanceId, NodeId},
+    instance::{self, Create},
+    node::Configure,
+    testing::{Asked, Done, Given, House, config, create, instance},
+};
+
+fn set(name: &str, wanted: Configure) -> Given {
+    let name = name.to_owned();
+    Asked(Command::ConfigureNode { name, wanted: Box::new(wanted), expected: None })
+}
+
+fn wanted(name: &str, pairs: &[(&str, &str)], target: Option<&str>) -> Command {
+    let target = target.map(str::to_owned);
+    create(Create { config: config(pairs), target, ..instance(name) })
+}
+
+/// The node's name, or why there is none.
+fn placed(given: &[&[Given]], command: Command) -> String {
+    let mut house = House::after(&given.concat());
+    let told = house.decide(&command);
+    if !told.starts_with("operation-accepted") {
+        return told;
+    }
+    house.ask(&command);
+    let node = house.world.instances.values().last().map(|_| house.instance("new").node);
+    house.world.nodes[&node.unwrap()].name.clone()
+}
+
+#[test]
+fn a_named_member_is_taken_or_says_why_not() {
+    let three = members(&["two", "three"]);
+    let at = |target| wanted("new", &[], Some(target));
+    assert_eq!(placed(&[&three], at("two")), "two");
+    assert_eq!(placed(&[&three], at("four")), "Cluster member not found");
+    assert_eq!(placed(&[&three], at("@gpu")), "Cluster group not found");
+    let group = Asked(Command::CreateClusterGroup {
+        name: "gpu".to_owned(),
+        description: String::new(),
+        members: ["three".to_owned()].into(),
+    });
+    assert_eq!(placed(&[&three, &[group]], at("@gpu")), "three");
+    let big = wanted("new", &[("limits.memory", "12GiB")], Some("one"));
+    let refused = "Cluster member \"one\" cannot take the instance: it has 8192 MiB of memory";
+    assert_eq!(placed(&[&three], big), refused);
+}
+
+#[test]
+fn room_company_and_wishes_weigh() {
+    let three = members(&["two", "three"]);
+    let new = |pairs: &[(&str, &str)]| wanted("new", pairs, None);
+    let manual = |name: &str| {
+        set(
+            name,
+            Configure {
+                config: Some(config(&[("scheduler.instance", "manual")])),
+                ..Configure::default()
+            },
+        )
+    };
+    assert_eq!(placed(&[&three, &[manual("one"), manual("two")]], new(&[])), "three");
+    let none = "No cluster member can take the instance: ";
+    let told = placed(&[&three, &[manual("one"), manual("two"), Asked(lose("three"))]], new(&[]));
+    assert!(told.starts_with(none) && told.contains("three: unreachable"), "{told}");
+    // The smallest has no room, and the first of the two others is full of what is promised.
+    let db = |on: &str| Asked(wanted("db", &[("limits.memory", "15GiB")], Some(on)));
+    for (on, other) in [("two", "three"), ("three", "two")] {
+        let big = new(&[("limits.memory", "9GiB")]);
+        assert_eq!(placed(&[&three, &[db(on), Done]], big), other);
+        let beside = new(&[("placement.affinity", "db")]);
+        assert_eq!(placed(&[&three, &[db(on), Done]], beside), on);
+    }
+    let alike = [("placement.spread", "web")];
+    let web = |on: &str| [Asked(wanted(&format!("web-{on}"), &alike, Some(on))), Done];
+    assert_eq!(placed(&[&three, &web("two"), &web("one")], new(&alike)), "three");
+    let rack = |name: &str| {
+        let failure_domain = Some("rack".to_owned());
+        set(name, Configure { failure_domain, ..Configure::default() })
+    };
+    let racked = [rack("two"), rack("three")];
+    assert_eq!(placed(&[&three, &racked, &web("two")], new(&alike)), "one");
+}
+
+#[test]
+fn it_is_written_down_why() {
+    let mut house = House::after(&members(&["two"]));
+    let command = wanted("new", &[], None);
+    let decision = house.told_placement(&command);
+    assert_eq!(decision.len(), 2);
+    assert!(decision[0].score >= decision[1].score);
+    assert!(decision.iter().any(|it| it.reasons.contains(&"has the image".to_owned())));
+    house.ask(&command);
+    let base = house.instance("new").idmap.base;
+    assert_eq!(base, 1_000_000, "free on every node");
+}
+
+/// A hundred times as many (`PLACED=100000`) take as long for each decision: nothing looks through
+/// the instances.
+#[test]
+fn many_nodes_and_instances_are_weighed_at_once() {
+    let count = std::env::var("PLACED").map_or(1000, |text| text.parse::<u32>().unwrap());
+    let mut house = House::after(&members(&["two"]));
+    let (one, two) = (house.world.node("one").unwrap().clone(), house.world.node("two").unwrap());
+    let mut nodes = vec![one.id, two.id];
+    let pool = house.world.pool("default").unwrap().id;
+    let network = house.world.network("default", "stapesbr0").unwrap().id;
+    for n in 2..1000 {
+        let id = NodeId::derive(&[&n.to_string()]);
+        house
+            .world
+            .nodes
+            .insert(id, crate::node::Node { id, name: format!("n{n}"), ..one.clone() });
+        let parts = &mut house.world.pools.get_mut(&pool).unwrap().parts;
+        parts.ask(id, crate::ids::Generation(1));
+        parts.set(id, crate::resource::PartState::Ready);
+        let parts = &mut house.world.networks.get_mut(&network).unwrap().parts;
+        parts.ask(id, crate::ids::Generation(1));
+        parts.set(id, crate::resource::PartState::Ready);
+        nodes.push(id);
+    }
+    house.ask(&wanted("first", &[("limits.memory", "1MiB")], None));
+    let created = house.world.instances.values().next().unwrap().clone();
+    for n in 0..count {
+        let id = InstanceId::derive(&[&n.to_string()]);
+        let node = nodes[n as usize % nodes.len()];
+        let it = instance::Instance { id, node, name: format!("i{n}"), ..created.clone() };
+        let claim = super::Claim::of(&house.world, &it);
+        house.world.instances.insert(id, it);
+        house.world.ledger.settle(id, Some(claim));
+    }
+    let context = house.any_context();
+    let command = wanted("new", &[("limits.memory", "1MiB")], None);
+    let began = Instant::now();
+    const DECISIONS: u32 = 20;
+    for _ in 0..DECISIONS {
+        decide(&house.world, &context, &command).unwrap();
+    }
+    let each = began.elapsed() / DECISIONS;
+    println!("{each:?} for a decision among 1000 nodes and {count} instances");
+    assert!(each < Duration::from_millis(500), "{each:?}");
+}

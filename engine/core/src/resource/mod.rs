@@ -26,8 +26,8 @@ mod parts;
 mod shared;
 
 pub use parts::{Part, PartState, Parts};
-pub use shared::prepare;
 pub(crate) use shared::{Shared, SharedFacts, order_all, report_shared, settle_without};
+pub use shared::{lacks, prepare};
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

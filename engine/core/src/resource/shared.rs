@@ -170,6 +170,18 @@ pub(crate) fn settle_without(world: &World, decision: &mut Decision, node: NodeI
     }
 }
 
+/// Whether the node was never asked for some pool or network. What it failed to make is asked for
+/// again only when its daemon starts, or that would never end.
+#[must_use]
+pub fn lacks(world: &World, node: NodeId) -> bool {
+    let lacks = |parts: &Parts, progress: &Progress| {
+        parts.get(node).is_none() && progress.status != Status::Deleting
+    };
+    world.nodes.contains_key(&node)
+        && (world.pools.values().any(|pool| lacks(&pool.parts, &pool.progress))
+            || world.networks.values().any(|it| lacks(&it.parts, &it.progress)))
+}
+
 /// Asks a node for the pools and networks that it was not asked for, or failed to make: when it is
 /// new, and when its daemon starts. Nothing when it has all; else there may be more to ask for.
 ///
