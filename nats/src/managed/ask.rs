@@ -17,6 +17,8 @@ use crate::{Authentication, ConnectConfig, Connection, OpenError};
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// How long those that decide may be without a leader when one of them is gone.
+const ELECTED_WITHIN: Duration = Duration::from_secs(20);
 /// How long servers that are there may take to say so.
 const PONGS_WITHIN: Duration = Duration::from_millis(500);
 /// Between two attempts.
@@ -147,8 +149,21 @@ impl System {
         Ok(online)
     }
 
-    /// Takes a server that does not come back out of those that decide.
+    /// Takes a server that does not come back out of those that decide. It may have led them, and a
+    /// new leader takes seconds to be found.
     pub(super) async fn remove_peer(&self, name: &str) -> Result<(), ManagedError> {
+        let until = Instant::now() + ELECTED_WITHIN;
+        loop {
+            let asked = self.vote_out(name).await;
+            if asked.is_ok() || Instant::now() >= until {
+                return asked;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The same, once.
+    pub(super) async fn vote_out(&self, name: &str) -> Result<(), ManagedError> {
         self.ask("$JS.API.SERVER.REMOVE".to_owned(), &json!({ "peer": name })).await.map(|_| ())
     }
 

@@ -62,10 +62,8 @@ impl Companion {
                 }
                 Ok(Some(meta)) => {
                     let size = meta.cluster_size;
-                    last = told(
-                        system.remove_peer(&self.name).await,
-                        &format!("{size} servers decide"),
-                    );
+                    last =
+                        told(system.vote_out(&self.name).await, &format!("{size} servers decide"));
                 }
                 Ok(None) => "it has no leader".clone_into(&mut last),
                 Err(error) => last = error.to_string(),
