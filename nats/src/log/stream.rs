@@ -2,14 +2,21 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use async_nats::jetstream::{
-    ErrorCode,
-    stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        ErrorCode,
+        stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType},
+    },
 };
 use stapes_core::port::log::COMMIT_BYTES_MAX;
 use tokio::time::Instant;
 
-use super::{LogConfig, record::Names};
+use super::{
+    LogConfig,
+    publish::{Outcome, Outgoing, publish},
+    record::Names,
+};
 use crate::{
     connection::Connection,
     error::{ApiError, OpenError},
@@ -27,6 +34,8 @@ const VERSION_ADVISED: [u64; 3] = [2, 15, 0];
 const HEADERS_BYTES_MAX: usize = 4096;
 /// How long servers that have just been started may take to find each other.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// How long replicas that are asked for may take to be whole.
+const COPIED_MAX: Duration = Duration::from_secs(60);
 const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The stream of the records.
@@ -264,7 +273,9 @@ pub(crate) async fn info(connection: &Connection, stream: &str) -> Result<Info, 
     }
 }
 
-/// Changes how many replicas the log and its cursors have.
+/// Changes how many replicas the log and its cursors have, and waits until they have them. A replica
+/// that was never written to has no say when servers come back without the others, so something is
+/// written.
 pub(crate) async fn set_replicas(
     connection: &Connection,
     names: &Names,
@@ -280,7 +291,66 @@ pub(crate) async fn set_replicas(
             | ApiError::Odd(_) => OpenError::Unavailable(error.into()),
         })?;
     }
+    let until = Instant::now() + COPIED_MAX;
+    write_replicas(connection, names, replicas, until).await?;
+    for name in [&names.log, &names.cursors] {
+        copied(connection, name, replicas, until).await?;
+    }
     Ok(())
+}
+
+/// Notes the number of replicas among the cursors.
+async fn write_replicas(
+    connection: &Connection,
+    names: &Names,
+    replicas: usize,
+    until: Instant,
+) -> Result<(), OpenError> {
+    loop {
+        let message = Outgoing {
+            subject: names.cursor("replicas"),
+            headers: HeaderMap::new(),
+            payload: replicas.to_string().into(),
+        };
+        match publish(connection, message).await {
+            Outcome::Stored { .. } | Outcome::Known => return Ok(()),
+            Outcome::Full(what) => return Err(OpenError::Unavailable(what.into())),
+            Outcome::Stale | Outcome::NotStored(_) | Outcome::Unknown(_)
+                if Instant::now() < until =>
+            {
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            Outcome::Stale => return Err(OpenError::Unavailable("others write there".into())),
+            Outcome::NotStored(cause) | Outcome::Unknown(cause) => {
+                return Err(OpenError::Unavailable(cause));
+            }
+        }
+    }
+}
+
+/// Waits until every replica has all that there is.
+async fn copied(
+    connection: &Connection,
+    name: &str,
+    replicas: usize,
+    until: Instant,
+) -> Result<(), OpenError> {
+    loop {
+        let answer = info(connection, name).await;
+        let kept = answer.as_ref().map(Keepers::of).unwrap_or_default();
+        let everywhere = kept.others.iter().all(|replica| replica.current && !replica.offline);
+        if answer.is_ok() && everywhere && kept.others.len() + 1 == replicas {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            let why = format!(
+                "{name} is to have {replicas} replicas, which are still being copied ({kept}); wait, \
+                 and set them again to know when they are whole"
+            );
+            return Err(OpenError::Unavailable(why.into()));
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
 }
 
 async fn update(connection: &Connection, name: &str, replicas: usize) -> Result<(), ApiError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stapes_core::{ids::Sequence, port::log::EventLog};
 use stapes_nats::{
     JetStreamLog,
     managed::{ManagedConfig, ManagedError, ManagedServer, Role, Status, Stop},
@@ -149,10 +150,11 @@ async fn a_node_leaves_and_the_rest_decides_without_it() {
 async fn two_of_three_are_enough_and_one_waits_for_another() {
     let farm = Farm::new(3);
     let mut servers = founded(&farm).await;
-    append(&log(&farm, &servers[0]).await, 0..50).await;
+    let one = log(&farm, &servers[0]).await;
+    append(&one, 0..50).await;
+    one.set_cursor("reader", Sequence(50)).await.unwrap();
     grow(&farm, &mut servers, 3).await;
     kept_log(&farm, &servers[0]).await.set_replicas(3).await.unwrap();
-    replicated(&log(&farm, &servers[0]).await, 3).await;
     let members = [1, 2].map(|number| farm.config(number, 3));
     for number in 1..=3 {
         servers[number - 1].update(farm.config(number, 3)).await.unwrap();
@@ -165,7 +167,9 @@ async fn two_of_three_are_enough_and_one_waits_for_another() {
     let [one, two] = members.map(ManagedServer::start);
     let (one, two) = tokio::join!(one, two);
     let (one, two) = (one.unwrap(), two.unwrap());
-    check(&log(&farm, &two).await, 50).await;
+    let reader = log(&farm, &two).await;
+    check(&reader, 50).await;
+    assert_eq!(reader.cursor("reader").await.unwrap(), Sequence(50));
     append(&log(&farm, &one).await, 50..60).await;
 
     // One alone does not decide, and says who is missing.
