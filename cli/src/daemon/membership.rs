@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use stapes_api::{server::Api, tls::TlsListener};
-use stapes_control::{Control, Request};
+use stapes_control::{Control, Request, SubmitError};
 use stapes_core::{cluster::Enable, command::Command, node::Start, record::Actor};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -63,6 +63,12 @@ pub(super) async fn run(
         };
         let command = Command::EnableCluster(Box::new(enable));
         control.submit(command, Request::by(Actor::system())).await?;
+    }
+    let prepare = Command::PrepareNode { node: member.identity.node() };
+    match control.submit(prepare, Request::by(Actor::system())).await {
+        Ok(_) => {}
+        Err(SubmitError::Rejected(why)) => tracing::warn!(%why, "pools and networks are not made"),
+        Err(error) => return Err(error.into()),
     }
     let ended = |what: &str| format!("{what} ended");
     let listener = member.clone();

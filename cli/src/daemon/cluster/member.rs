@@ -53,7 +53,6 @@ pub(crate) struct Member {
     pub(crate) config: ClusterConfig,
     pub(crate) identity: ClusterIdentity,
     pub(crate) log: Arc<JetStreamLog>,
-    pub(crate) connection: Connection,
     pub(crate) tls: TlsConfig,
     pub(super) server: Option<ManagedServer>,
     peers: OnceLock<PeerClient>,
@@ -65,7 +64,6 @@ pub(crate) struct Member {
 /// The log of a member, and what it is reached by.
 pub(super) struct Reached {
     pub(super) server: Option<ManagedServer>,
-    pub(super) connection: Connection,
     pub(super) log: JetStreamLog,
 }
 
@@ -92,7 +90,6 @@ impl Member {
             identity,
             tls,
             server: reached.server,
-            connection: reached.connection,
             log: Arc::new(reached.log),
             current: Mutex::new(config.clone()),
             pulse: RwLock::default(),
@@ -185,8 +182,8 @@ pub(super) async fn reach(
             return Err(AddressError::Malformed(config.address.clone()).into());
         }
     };
-    let log = JetStreamLog::open(connection.clone(), LogConfig::new(config.cluster, 1)).await?;
-    Ok(Reached { server, connection, log })
+    let log = JetStreamLog::open(connection, LogConfig::new(config.cluster, 1)).await?;
+    Ok(Reached { server, log })
 }
 
 /// Servers that are not ours are reached as their operators say in the URLs.
