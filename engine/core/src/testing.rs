@@ -272,9 +272,11 @@ impl House {
     pub(crate) fn told_placement(&self, command: &Command) -> Vec<crate::instance::Considered> {
         let decision = decide(&self.world, &self.context(), command).expect("it is taken");
         let events = decision.events.into_iter().flat_map(|(_, events)| events);
-        let created = events.filter_map(|event| match event {
-            Event::Instance(crate::instance::Event::Created(created)) => Some(created.placement),
-            _ => None,
+        let created = events.filter_map(|event| {
+            let Event::Instance(crate::instance::Event::Created(created)) = event else {
+                return None;
+            };
+            Some(created.placement)
         });
         created.flatten().collect()
     }

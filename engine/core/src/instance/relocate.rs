@@ -152,7 +152,7 @@ fn destination<'a>(
     }
     let group = to.map(|name| name.trim_start_matches('@'));
     let in_group = |node: &&Node| group.is_none_or(|group| node.groups.contains(group));
-    let load = |node: NodeId| world.instances.values().filter(|other| other.node == node).count();
+    let load = |node: NodeId| world.ledger.load(node).instances;
     let fits = world.nodes.values().filter(in_group);
     let fits = fits.filter(|node| check_node(instance, node).is_ok());
     fits.min_by_key(|node| (load(node.id), node.name.clone())).ok_or_else(|| {

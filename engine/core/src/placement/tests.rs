@@ -102,6 +102,7 @@ fn it_is_written_down_why() {
 
 /// A hundred times as many (`PLACED=100000`) take as long for each decision: nothing looks through
 /// the instances.
+#[allow(clippy::disallowed_methods, reason = "how long a decision takes is what is tried")]
 #[test]
 fn many_nodes_and_instances_are_weighed_at_once() {
     let count = std::env::var("PLACED").map_or(1000, |text| text.parse::<u32>().unwrap());
