@@ -103,7 +103,7 @@ impl ContainersConfig {
             cgroup_parent: parent.to_owned(),
             storage: None,
             start_timeout: Duration::from_secs(60),
-            criu: std::env::var_os(live::CRIU).map(PathBuf::from),
+            criu: live::configured(),
             restore_timeout: Duration::from_secs(600),
             layers_by_path: false,
         }

@@ -40,7 +40,16 @@ mod objections;
 mod tasks;
 
 /// Names the program `criu`, where it is not configured.
-pub(super) const CRIU: &str = "STAPES_CRIU";
+const CRIU: &str = "STAPES_CRIU";
+
+/// The program, named or found.
+pub(super) fn find_criu() -> Option<PathBuf> {
+    criu::find(configured().as_deref())
+}
+
+pub(super) fn configured() -> Option<PathBuf> {
+    std::env::var_os(CRIU).map(PathBuf::from)
+}
 
 /// Nothing here takes longer, however much memory a guest has.
 const WITHIN: Duration = Duration::from_secs(600);

@@ -32,6 +32,7 @@ pub fn preflight() -> Vec<Check> {
         layers(),
         tun(),
         inotify(),
+        criu(),
     ]
 }
 
@@ -150,6 +151,17 @@ fn inotify() -> Check {
     let detail = format!("{} inotify instances for each guest", most.trim());
     let hint = "Raise it: sysctl fs.inotify.max_user_instances=1024";
     Check { required: false, ..check("inotify", ok, detail, hint) }
+}
+
+/// Only that it is there: whether it knows this kernel is tried when a guest is to move.
+fn criu() -> Check {
+    let found = super::live::find_criu();
+    let detail = match &found {
+        Some(path) => format!("CRIU at {}", path.display()),
+        None => "no CRIU: guests cannot move while they run".to_owned(),
+    };
+    let hint = "Install criu 4.2 or newer, or name one in STAPES_CRIU.";
+    Check { required: false, ..check("criu", found.is_some(), detail, hint) }
 }
 
 #[cfg(test)]

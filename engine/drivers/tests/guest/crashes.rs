@@ -3,11 +3,13 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use stapes_core::port::guest::{ExecSpec, ExitCause, Guests, Running, Stop, laws::run};
+use stapes_core::port::guest::{
+    ExecSpec, ExitCause, Guests, Held, Release, Running, Stop, laws::run,
+};
 use stapes_drivers::guest::Containers;
 use stapes_shim::{protocol::Hello, record};
 
-use crate::host::{Host, Kind};
+use crate::host::{Host, Kind, has_criu};
 
 fn kill(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
@@ -32,6 +34,57 @@ async fn served_again(driver: &Containers, before: Running) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("the guest is not served again");
+}
+
+/// Waits until the driver knows what became of a guest whose shim was killed.
+async fn called_again(driver: &Containers, host: &Host, killed: i32) {
+    for _ in 0..1000 {
+        if host.shims().iter().any(|pid| *pid > killed && is_shim(*pid)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no shim has taken the guest over: {driver:?}");
+}
+
+/// Not CRIU, nor its hook.
+fn is_shim(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("--rescue"))
+}
+
+#[tokio::test]
+async fn a_held_guest_is_held_without_its_shim() {
+    if !has_criu() {
+        return;
+    }
+    let mut host = Host::new(Kind::Overlay);
+    let driver = host.driver();
+    let mut exits = driver.exits();
+    let (mut spec, root) = host.busybox();
+    let id = spec.instance;
+    let images = host.directory.path().join("images");
+    let running = driver.start(&spec, &root).await.unwrap();
+    let shim = host.shims()[0];
+    let checkpoint = driver.checkpoint(id, &images).await.unwrap();
+    kill(shim);
+    called_again(&driver, &host, shim).await;
+    assert_eq!(driver.checkpoint(id, &images).await, Ok(checkpoint));
+    assert_eq!(driver.running(id).await.unwrap().held, Some(Held::Checkpointed));
+    driver.release(id, Release::Resume).await.unwrap();
+    served_again(&driver, running).await;
+    // The other half of a move: it is lost here, and nothing of it is left to run.
+    driver.release(id, Release::Kill).await.unwrap();
+    spec.incarnation.epoch = spec.incarnation.epoch.next();
+    let restored = driver.restore(&spec, &root, &images).await.unwrap();
+    // Its init is the child of its shim.
+    let status = fs::read_to_string(format!("/proc/{}/status", restored.pid)).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    kill(shim.trim().parse().unwrap());
+    let exited = exits.next().await.unwrap();
+    assert_eq!((exited.instance, exited.incarnation), (id, spec.incarnation));
+    assert_eq!(driver.running(id).await, None);
+    driver.stop(id, Stop::Force).await.unwrap();
+    assert_eq!(host.leftovers(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Needs root, `busybox` (static) and, for the systemd guest, `mmdebstrap` once.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "what a move takes is measured")]
 
 mod client;
 mod crashes;

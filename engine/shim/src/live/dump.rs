@@ -25,6 +25,22 @@ use crate::{
 /// Seconds that CRIU tries to stop every process: one in the middle of a vfork stops later.
 const COLLECT_SECONDS: &str = "2";
 
+/// Where programs have directories watched, the likely ones first; what is not among them cannot move.
+const WATCHED: [&str; 12] = [
+    "/etc",
+    "/usr/share/dbus-1",
+    "/usr/share/zoneinfo",
+    "/var/spool",
+    "/var/log",
+    "/root",
+    "/home",
+    "/srv",
+    "/opt",
+    "/var/www",
+    "/usr/local",
+    "/var/lib",
+];
+
 /// Begins it; the rest is told to the [`Hold`]. On an error the guest runs on.
 pub(crate) fn begin(subject: &Subject<'_>, program: &Path, images: PathBuf) -> Result<Hold> {
     let Subject { spec, directory, guest, .. } = *subject;
@@ -65,7 +81,7 @@ fn arguments(
     arguments.pair("--external", guest.console.clone())?;
     // What inotify watches on an overlay is looked for by name: overlays know no handles. Restored,
     // systemd's watch of /etc/localtime is on what that is a link to.
-    for place in ["/etc", "/usr/share/dbus-1", "/usr/share/zoneinfo"] {
+    for place in WATCHED {
         arguments.pair("--irmap-scan-path", place)?;
     }
     for (number, disk) in spec.disks.iter().enumerate() {

@@ -96,7 +96,10 @@ impl Hold {
             .filter(|_| process::is_running(criu, criu_since))
             .map(|pidfd| Criu { pid: criu, pidfd });
         let hold = Self { state, images, said, criu };
-        if hold.criu.is_none() && hold.held().is_some() {
+        if hold.criu.is_none() && hold.held() == Some(Held::Restored) {
+            // Nobody can finish what CRIU began. Its end is seen as any other.
+            spec.cgroups.group(&spec.instance).kill().doing(words)?;
+        } else if hold.criu.is_none() && hold.held().is_some() {
             stand_still(spec).doing(words)?;
         }
         Ok(Some(hold))

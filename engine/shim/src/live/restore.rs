@@ -71,6 +71,8 @@ fn restore_in(
     let scene = Scene::set(spec, from, directory, ids, &kept)?;
     let leaf = group.helper_leaf().doing("make a cgroup for CRIU")?;
     let said = rendezvous::open(directory).doing(WORDS)?;
+    // Should this shim be killed, CRIU could not finish: init would be another's child. It ends, and
+    // what it has made ends with the guest's cgroup; at the source the guest is held still.
     let criu = criu::spawn(&scene.arguments, &scene.records, leaf.as_fd(), || {
         die_with_parent();
         keep_on_exec(scene.console.slave.as_fd()).doing("hand the console over")?;

@@ -34,13 +34,20 @@ fn place(console: &Terminal, root: BorrowedFd<'_>) -> io::Result<()> {
 /// Takes the console's mount away, so that CRIU does not meet it: in the mount namespaces of services
 /// it could not make it again, for it is no directory. Whoever has the console open keeps it.
 pub(crate) fn unplug(guest: BorrowedFd<'_>, cgroup: BorrowedFd<'_>) -> Result<()> {
-    inside(guest, cgroup, "take the console away", || {
+    inside(guest, cgroup, "take the console away", take_away)
+}
+
+/// Fine when nothing is mounted there. A shim that took over in the middle of a move may have put
+/// one on top of another.
+fn take_away() -> io::Result<()> {
+    const MOUNTS_MAX: u32 = 8;
+    for _ in 0..MOUNTS_MAX {
         match rustix::mount::unmount(c"/dev/console", rustix::mount::UnmountFlags::DETACH) {
-            // It was away already.
-            Err(rustix::io::Errno::INVAL) => Ok(()),
-            answer => Ok(answer?),
+            Err(rustix::io::Errno::INVAL) => break,
+            answer => answer?,
         }
-    })
+    }
+    Ok(())
 }
 
 /// Puts the console's mount back in its place, or into that of a guest that is new here.
@@ -139,7 +146,7 @@ fn replace_inside(guest: BorrowedFd<'_>, privileged: bool) -> io::Result<(Termin
     let devpts = open_inside(here.as_fd(), c"dev/pts", flags, false)?;
     let console = terminal::open(devpts.as_fd())?;
     terminal::give_to(console.slave.as_fd(), 0, 0)?;
-    rustix::mount::unmount(c"/dev/console", rustix::mount::UnmountFlags::DETACH)?;
+    take_away()?;
     place(&console, here.as_fd())?;
     Ok((console, devpts))
 }
