@@ -73,7 +73,7 @@ pub(super) fn admit(
         let log = match &member.config.log {
             LogPlace::External { servers } => LogPlace::External { servers: servers.clone() },
             LogPlace::Managed { .. } => {
-                let keep = servers::keepers(&world, &member.pulse().keepers);
+                let keep = servers::keepers(&world, &member.keeper_names());
                 let peers: Vec<Neighbour> = servers::neighbours(&world, asked.node, &keep);
                 LogPlace::Managed { keeper: false, peers }
             }

@@ -228,6 +228,15 @@ impl Member {
         Ok(next)
     }
 
+    /// The servers that keep the log, by name. Before they were asked a keeper knows of itself.
+    pub(super) fn keeper_names(&self) -> BTreeSet<String> {
+        let known = self.pulse().keepers;
+        if known.is_empty() && self.is_keeper() {
+            return [server_name(self.identity.node())].into();
+        }
+        known
+    }
+
     pub(super) fn is_keeper(&self) -> bool {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(current.log, LogPlace::Managed { keeper: true, .. })

@@ -49,7 +49,8 @@ impl Tending<'_> {
     async fn turn(&mut self, control: &Control) -> Result<(), MemberError> {
         let pulse = self.member.pulse();
         // Who keeps the log must be known, and not guessed, before anything is changed.
-        if pulse.lost.is_some() || pulse.keepers.is_empty() {
+        let keepers = self.member.keeper_names();
+        if pulse.lost.is_some() || keepers.is_empty() {
             return Ok(());
         }
         let here = self.member.identity.node();
@@ -59,7 +60,7 @@ impl Tending<'_> {
                 return Ok(());
             }
             let known: BTreeSet<NodeId> = world.nodes.keys().copied().collect();
-            let keep = servers::keepers(&world, &pulse.keepers);
+            let keep = servers::keepers(&world, &keepers);
             let wanted = servers::wanted(&world, &keep);
             let peers = servers::neighbours(&world, here, &wanted);
             (known, keep, wanted, peers)
@@ -79,7 +80,7 @@ impl Tending<'_> {
             self.applied = Some(managed);
         }
         if keep.first() == Some(&here) {
-            self.govern(&pulse.keepers, &known, wanted.len()).await?;
+            self.govern(&keepers, &known, wanted.len()).await?;
         }
         Ok(())
     }
