@@ -37,6 +37,13 @@ fn proof(extension: &str) -> Option<(&'static str, &'static str)> {
         "stapes_at" => ("GET", "/1.0/instances?at=5"),
         "stapes_operations_history" => ("GET", "/1.0/operations?history=1"),
         "stapes_replay" => ("POST", "/1.0/replay"),
+        "clustering" => ("GET", "/1.0/cluster"),
+        // Need a cluster: shown by the scenarios.
+        "clustering_join_token"
+        | "clustering_failure_domains"
+        | "clustering_evacuation"
+        | "clustering_groups"
+        | "cluster_member_state" => return None,
         // Shown by tests/api/{instances,exec,images,dialect}.rs and below.
         "profile_usedby"
         | "container_only_migration"
