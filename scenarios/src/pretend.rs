@@ -1,8 +1,16 @@
 //! A whole installation in one process, over pretend hosts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use stapes_control::{Accepted, Control, Request, SubmitError};
+use async_trait::async_trait;
+use stapes_control::{Accepted, Control, NodeReports, Request, SubmitError};
 use stapes_core::{
     command::Command,
     config::{Config, Devices},
@@ -11,18 +19,22 @@ use stapes_core::{
     instance::{self, Instance, Status, Target},
     node,
     port::{
+        DriverError,
         guest::SimulatedGuests,
         image::{ImageFacts, ImageKind, MemoryImages},
         log::{EventLog, MemoryLog},
         network::MemoryNetworks,
-        report::Unwatched,
+        peer::{Arrivals, PeerAddress, Peers, Sources, Wanted, checkpoint_dir},
+        report::{ReportError, Reports, Unwatched},
         secret::PretendSealer,
-        storage::MemoryStorage,
+        storage::{MemoryStorage, Storage as _},
     },
     profile,
     record::{Actor, Protocol},
+    task::{Observation, Report},
 };
 use stapes_node::{Drivers, Executor, ExecutorConfig, LogTasks};
+use tokio::sync::watch;
 
 /// How long anything pretended may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,7 +48,164 @@ pub struct Host {
     pub images: Arc<MemoryImages>,
     pub secrets: Arc<PretendSealer>,
     pub log: Arc<dyn EventLog>,
+    pub name: String,
+    neighbours: Neighbours,
     dir: tempfile::TempDir,
+}
+
+/// Hosts that fetch from each other, and the moments at which one of their daemons can be killed.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours {
+    sources: Arc<Mutex<BTreeMap<NodeId, Arc<dyn Sources>>>>,
+    moments: Arc<Moments>,
+}
+
+#[derive(Debug, Default)]
+struct Moments {
+    /// How many there were.
+    count: watch::Sender<u64>,
+    /// At this one the daemon in question stands still; then whose it is.
+    deadly: Mutex<Option<u64>>,
+    doomed: watch::Sender<Option<NodeId>>,
+}
+
+impl Neighbours {
+    /// At the nth moment from now the daemon whose moment it is stops doing anything.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn strike_at(&self, nth: u64) {
+        let now = *self.moments.count.borrow();
+        *self.moments.deadly.lock().expect("no holder panics") = Some(now + nth);
+        self.moments.doomed.send_replace(None);
+    }
+
+    /// Whose daemon was struck.
+    #[must_use]
+    pub fn struck(&self) -> watch::Receiver<Option<NodeId>> {
+        self.moments.doomed.subscribe()
+    }
+
+    /// Changes whenever a daemon did something.
+    #[must_use]
+    pub fn moments(&self) -> watch::Receiver<u64> {
+        self.moments.count.subscribe()
+    }
+
+    async fn moment(&self, node: NodeId) {
+        let mut now = 0;
+        self.moments.count.send_modify(|count| {
+            *count += 1;
+            now = *count;
+        });
+        let deadly = *self.moments.deadly.lock().expect("no holder panics");
+        if deadly == Some(now) {
+            self.moments.doomed.send_replace(Some(node));
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Neighbour {
+    here: NodeId,
+    all: Neighbours,
+}
+
+#[async_trait]
+impl Peers for Neighbour {
+    async fn fetch(&self, from: &PeerAddress, wanted: &Wanted) -> Result<OwnedFd, DriverError> {
+        self.all.moment(self.here).await;
+        let sources = self.all.sources.lock().expect("no holder panics").get(&from.node).cloned();
+        let missing = || DriverError::Failed(format!("{} does not answer", from.address));
+        let (sources, wanted) = (sources.ok_or_else(missing)?, wanted.clone());
+        let (reader, writer) =
+            std::io::pipe().map_err(|error| DriverError::Failed(error.to_string()))?;
+        tokio::spawn(async move { sources.send(&wanted, writer.into()).await });
+        Ok(reader.into())
+    }
+}
+
+/// What a pretend host gives to others and takes from them.
+#[derive(Debug)]
+struct Exchange {
+    storage: Arc<MemoryStorage>,
+    checkpoints: PathBuf,
+}
+
+#[async_trait]
+impl Sources for Exchange {
+    async fn send(&self, wanted: &Wanted, into: OwnedFd) -> Result<u64, DriverError> {
+        match wanted {
+            Wanted::Root { pool, volume, snapshot, parent, make } => {
+                if *make {
+                    self.storage.create_snapshot(*pool, *volume, *snapshot).await?;
+                }
+                self.storage.send(*pool, *volume, *snapshot, *parent, into).await
+            }
+            Wanted::Image { pool, fingerprint } => {
+                self.storage.send_image(*pool, fingerprint, into).await
+            }
+            Wanted::ImageFiles { fingerprint } => {
+                Err(DriverError::NotFound(format!("files of image {fingerprint}")))
+            }
+            Wanted::Checkpoint { operation, .. } => {
+                // A pretend guest is one small file.
+                let from = checkpoint_dir(&self.checkpoints, *operation).join("imagined");
+                let file = std::fs::File::open(from).map_err(broken)?;
+                std::io::copy(&mut &file, &mut std::fs::File::from(into)).map_err(broken)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Arrivals for Exchange {
+    async fn land(&self, wanted: &Wanted, from: OwnedFd) -> Result<u64, DriverError> {
+        match wanted {
+            Wanted::Image { pool, fingerprint } => {
+                self.storage.receive_image(*pool, fingerprint, from).await
+            }
+            Wanted::Checkpoint { operation, .. } => {
+                let at = checkpoint_dir(&self.checkpoints, *operation);
+                let mut content = Vec::new();
+                let mut from = std::fs::File::from(from);
+                from.read_to_end(&mut content).map_err(broken)?;
+                std::fs::create_dir_all(&at).map_err(broken)?;
+                std::fs::write(at.join("imagined"), &content).map_err(broken)?;
+                Ok(content.len() as u64)
+            }
+            Wanted::Root { .. } | Wanted::ImageFiles { .. } => {
+                Err(DriverError::Refused(format!("{wanted:?} does not land here")))
+            }
+        }
+    }
+}
+
+fn broken(error: std::io::Error) -> DriverError {
+    DriverError::Failed(error.to_string())
+}
+
+/// A node's reports, each with a moment before and after it.
+#[derive(Debug)]
+struct Watched {
+    reports: NodeReports,
+    here: NodeId,
+    all: Neighbours,
+}
+
+#[async_trait]
+impl Reports for Watched {
+    async fn report(&self, report: Report) -> Result<(), ReportError> {
+        self.all.moment(self.here).await;
+        self.reports.report(report).await?;
+        self.all.moment(self.here).await;
+        Ok(())
+    }
+
+    async fn observe(&self, observation: Observation) -> Result<(), ReportError> {
+        self.reports.observe(observation).await
+    }
 }
 
 /// A daemon on a host. Dropping it is `kill -9`.
@@ -64,7 +233,18 @@ impl Host {
     /// When there is no room for a temporary directory.
     #[must_use]
     pub fn with_log(log: Arc<dyn EventLog>) -> Self {
+        Self::beside(log, "pretend", &Neighbours::default())
+    }
+
+    /// One of several hosts on one log.
+    ///
+    /// # Panics
+    /// When there is no room for a temporary directory.
+    #[must_use]
+    pub fn beside(log: Arc<dyn EventLog>, name: &str, neighbours: &Neighbours) -> Self {
         Self {
+            name: name.to_owned(),
+            neighbours: neighbours.clone(),
             guests: Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now))),
             storage: Arc::default(),
             networks: Arc::new(MemoryNetworks::new()),
@@ -82,21 +262,28 @@ impl Host {
     pub async fn start(&mut self) -> Daemon {
         self.guests = Arc::new(self.guests.restarted());
         let control = Control::sealing(self.log.clone(), self.secrets.clone());
-        let node = NodeId::derive(&["pretend"]);
+        let node = self.id();
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
         control.found(self.node(node)).await.expect("the installation is founded");
+        let (storage, checkpoints) = (self.storage.clone(), self.dir.path().join("checkpoints"));
+        let exchange = Arc::new(Exchange { storage, checkpoints });
         let drivers = Drivers {
             guests: self.guests.clone(),
             storage: self.storage.clone(),
             networks: self.networks.clone(),
             images: self.images.clone(),
             secrets: self.secrets.clone(),
+            peers: Arc::new(Neighbour { here: node, all: self.neighbours.clone() }),
+            arrivals: exchange.clone(),
+            checkpoints: exchange.checkpoints.clone(),
         };
         let config = ExecutorConfig { node, state_dir: self.dir.path().to_owned() };
-        let reports = Arc::new(control.reports_of(node, "pretend"));
+        let reports = control.reports_of(node, &self.name);
+        let reports = Arc::new(Watched { reports, here: node, all: self.neighbours.clone() });
         let queue = Arc::new(LogTasks::new(self.log.clone(), node));
         let executor = Executor::new(config, queue, reports, drivers, Arc::new(Unwatched));
         let executor = executor.expect("the executor starts");
+        self.neighbours.sources.lock().expect("no holder panics").insert(node, exchange);
         executor.take_over().await.expect("what runs is taken over");
         tasks.push(tokio::spawn(
             async move { executor.run().await.expect("the log can be followed") },
@@ -104,10 +291,16 @@ impl Host {
         Daemon { control, node, tasks }
     }
 
+    /// Its node's.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        NodeId::derive(&[&self.name])
+    }
+
     fn node(&self, node: NodeId) -> node::Start {
         node::Start {
             node,
-            name: "pretend".to_owned(),
+            name: self.name.clone(),
             architecture: "x86_64".to_owned(),
             cpus: 2,
             memory_bytes: 8 << 30,

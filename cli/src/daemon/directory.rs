@@ -111,6 +111,11 @@ impl Directory {
         self.0.join("networks")
     }
 
+    /// Of guests that are on their way to another node or come from one.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
     /// Of the guests that run.
     pub(crate) fn run(&self) -> PathBuf {
         self.0.join("run")

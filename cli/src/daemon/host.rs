@@ -3,9 +3,16 @@
 use std::{path::PathBuf, sync::Arc};
 
 use stapes_core::port::{
-    DriverError, guest::Guests, image::Images, network::Networks, secret::Sealer, storage::Storage,
+    DriverError,
+    guest::Guests,
+    image::Images,
+    network::Networks,
+    peer::{Nobody, Peers},
+    secret::Sealer,
+    storage::Storage,
 };
 use stapes_drivers::{
+    exchange::Exchange,
     guest::{Containers, ContainersConfig},
     image::{ImageConfig, ImageStore},
     network::{HostNetworks, NetworkConfig},
@@ -33,6 +40,11 @@ pub(crate) struct Drivers {
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) secrets: Arc<dyn Sealer>,
+    /// The other nodes; nobody where there is no cluster.
+    pub(crate) peers: Arc<dyn Peers>,
+    /// What this node has for others, and where it keeps what comes from them.
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) checkpoints: PathBuf,
     /// The real ones, which are told when the daemon goes.
     pub(crate) host: Option<(Arc<Containers>, Arc<HostNetworks>)>,
 }
@@ -45,6 +57,9 @@ impl Drivers {
             networks: self.networks.clone(),
             images: self.images.clone(),
             secrets: self.secrets.clone(),
+            peers: self.peers.clone(),
+            arrivals: self.exchange.clone(),
+            checkpoints: self.checkpoints.clone(),
         }
     }
 
@@ -92,9 +107,14 @@ pub(crate) fn drivers(
     let mut config = ContainersConfig::new(directory.run(), beside("stapes-shim")?, &parent);
     config.storage = Some(storage.clone());
     let guests = Arc::new(Containers::new(config)?);
+    let checkpoints = directory.checkpoints();
+    let exchange = Exchange::new(storage.clone(), images.clone(), checkpoints.clone());
     Ok(Drivers {
         guests: guests.clone(),
         storage,
+        peers: Arc::new(Nobody),
+        exchange: Arc::new(exchange),
+        checkpoints,
         networks: networks.clone(),
         images,
         secrets,

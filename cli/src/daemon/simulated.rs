@@ -13,13 +13,17 @@ use stapes_core::{
         guest::SimulatedGuests,
         image::{ImageFacts, ImageKind},
         network::MemoryNetworks,
+        peer::Nobody,
         secret::Sealer,
         storage::MemoryStorage,
     },
     profile::Wanted,
     record::Actor,
 };
-use stapes_drivers::image::{ImageConfig, ImageStore, Owners};
+use stapes_drivers::{
+    exchange::Exchange,
+    image::{ImageConfig, ImageStore, Owners},
+};
 
 use super::{
     directory::Directory,
@@ -34,11 +38,17 @@ pub(crate) fn drivers(
 ) -> Result<Drivers, HostError> {
     let mut images = ImageConfig::new(directory.images(), beside("stapes-unpack")?);
     images.owners = Owners::Mine;
+    let images = Arc::new(ImageStore::new(images)?);
+    let (storage, checkpoints) = (Arc::new(MemoryStorage::default()), directory.checkpoints());
+    let exchange = Exchange::new(storage.clone(), images.clone(), checkpoints.clone());
     Ok(Drivers {
         guests: Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now))),
-        storage: Arc::new(MemoryStorage::default()),
+        storage,
         networks: Arc::new(MemoryNetworks::new()),
-        images: Arc::new(ImageStore::new(images)?),
+        images,
+        peers: Arc::new(Nobody),
+        exchange: Arc::new(exchange),
+        checkpoints,
         secrets,
         host: None,
     })

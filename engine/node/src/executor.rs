@@ -10,6 +10,7 @@ use stapes_core::{
         image::Images,
         log::ReadError,
         network::Networks,
+        peer::{Arrivals, Peers},
         queue::Tasks,
         report::{Progress, ReportError, Reports},
         secret::Sealer,
@@ -18,7 +19,7 @@ use stapes_core::{
     task::Observation,
 };
 
-use crate::{dispatcher::Dispatcher, memory::Memory};
+use crate::{dispatcher::Dispatcher, memory::Memory, travel};
 
 /// How long a report that cannot be taken waits before it is repeated, at most.
 const REPORT_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -32,6 +33,12 @@ pub struct Drivers {
     pub images: Arc<dyn Images>,
     /// Opens what a guest is given of its secrets.
     pub secrets: Arc<dyn Sealer>,
+    /// The other nodes.
+    pub peers: Arc<dyn Peers>,
+    /// Keeps what came from them.
+    pub arrivals: Arc<dyn Arrivals>,
+    /// Where held guests are written down, those that came from elsewhere too.
+    pub checkpoints: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +97,10 @@ impl Executor {
             .await
             .map_err(|source| StartError::Memory { dir: self.config.state_dir.clone(), source })?;
         let (running, exited) = self.drivers.guests.adopt().await.map_err(StartError::Adopt)?;
+        if running.iter().all(|running| running.held.is_none()) {
+            travel::forget_all_checkpoints(&self.drivers.checkpoints);
+        }
+        running.iter().for_each(|running| travel::watch_hold(self, *running));
         tracing::info!(running = running.len(), exited = exited.len(), "guests taken over");
         self.reports.observe(Observation::Adopted { running, exited }).await?;
         Ok(())

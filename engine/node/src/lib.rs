@@ -20,6 +20,7 @@ mod memory;
 mod perform;
 mod queue;
 mod subject;
+mod travel;
 
 pub use executor::{Drivers, Executor, ExecutorConfig, StartError};
 pub use queue::LogTasks;

@@ -4,7 +4,7 @@ use stapes_core::{
     ids::{InstanceId, PoolId},
     port::{
         DriverError,
-        guest::{ExitCause, Stop},
+        guest::{ExitCause, Release, Stop},
         secret::{self, SecretError},
     },
     spec::{GuestSpec, Limits, Reservation, RootSource},
@@ -12,7 +12,7 @@ use stapes_core::{
     template::RenderedFile,
 };
 
-use crate::executor::Executor;
+use crate::{executor::Executor, travel};
 
 pub(crate) async fn perform(executor: &Executor, task: &Task) -> Outcome {
     let outcome = match &task.subject {
@@ -67,6 +67,7 @@ async fn on_instance(
         Work::DeleteInstance { pool } => {
             guests.stop(instance, Stop::Force).await?;
             storage.delete_volume(*pool, instance.into()).await?;
+            travel::forget_checkpoint(executor, task)?;
             reserve(executor, instance, &[]).await?;
         }
         Work::EnsurePool { .. }
@@ -76,13 +77,29 @@ async fn on_instance(
         | Work::CreateVolume { .. }
         | Work::DeleteVolume { .. }
         | Work::RemoveImage { .. } => return Err(misdirected(task)),
-        Work::Assess
-        | Work::Receive(_)
-        | Work::Checkpoint
-        | Work::Restore { .. }
-        | Work::Activate
-        | Work::Resume { .. }
-        | Work::DropRounds { .. } => return Err(misdirected(task)),
+        Work::Assess => return Ok(Outcome::Assessed(guests.preflight(instance).await?)),
+        Work::Receive(transfer) => {
+            let bytes = travel::receive(executor, instance, task, transfer).await?;
+            return Ok(Outcome::Received { bytes });
+        }
+        Work::Checkpoint => return travel::checkpoint(executor, instance, task).await,
+        Work::Restore { transfer, spec, reservations } => {
+            return travel::restore(executor, task, transfer, spec, reservations).await;
+        }
+        Work::Activate => {
+            guests.activate(instance).await?;
+            travel::forget_checkpoint(executor, task)?;
+        }
+        Work::Resume => {
+            guests.release(instance, Release::Resume).await?;
+            travel::forget_checkpoint(executor, task)?;
+        }
+        Work::DropRounds { pool, volume, rounds } => {
+            for round in rounds {
+                storage.delete_snapshot(*pool, *volume, *round).await?;
+            }
+            travel::forget_checkpoint(executor, task)?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -131,7 +148,7 @@ async fn start(
 
 /// The spec as the guest is given it. Its secrets lie sealed on the log and in the task; only here,
 /// and in what the guest itself keeps of them, are they in clear.
-fn opened(executor: &Executor, spec: &GuestSpec) -> Result<GuestSpec, DriverError> {
+pub(crate) fn opened(executor: &Executor, spec: &GuestSpec) -> Result<GuestSpec, DriverError> {
     let mut spec = spec.clone();
     for (variable, value) in &mut spec.environment {
         *value = secret::reveal(&*executor.drivers.secrets, value).map_err(|error| {
@@ -157,7 +174,7 @@ async fn render(executor: &Executor, spec: &GuestSpec) -> Vec<RenderedFile> {
 }
 
 /// Takes the interfaces into the address plan, and remembers them for the next start of the daemon.
-async fn reserve(
+pub(crate) async fn reserve(
     executor: &Executor,
     instance: InstanceId,
     nics: &[Reservation],

@@ -64,6 +64,15 @@ impl Worker {
     }
 
     async fn take(&mut self, sequence: Sequence, task: &Task, waiting: &mut VecDeque<Request>) {
+        while waiting.len() < 64
+            && let Ok(request) = self.requests.try_recv()
+        {
+            waiting.push_back(request);
+        }
+        if prepares(task) && waiting.iter().any(|request| follows(request, task)) {
+            tracing::debug!(task = %task.id, "overtaken while it waited");
+            return;
+        }
         let performed = self.executor.memory.performed(&self.subject).unwrap_or_else(|error| {
             tracing::warn!(%error, "what was performed last cannot be read");
             None
@@ -141,9 +150,19 @@ fn stops_cleanly(task: &Task) -> bool {
     matches!(task.work, Work::Stop { force: false, .. })
 }
 
+/// Whether what the task does is of use only to what was to follow it. When something else follows,
+/// that undoes it: it is not begun, and what only fetches is given up.
+const fn prepares(task: &Task) -> bool {
+    matches!(task.work, Work::Assess | Work::Receive(_) | Work::Checkpoint | Work::Restore { .. })
+}
+
+fn follows(request: &Request, earlier: &Task) -> bool {
+    let Request::Perform { task, .. } = request else { return false };
+    task.incarnation > earlier.incarnation
+}
+
 fn overtakes(request: &Request, under_way: &Task) -> bool {
     let Request::Perform { task, .. } = request else { return false };
-    stops_cleanly(under_way)
-        && matches!(task.work, Work::Stop { force: true, .. })
-        && task.incarnation > under_way.incarnation
+    let kills = stops_cleanly(under_way) && matches!(task.work, Work::Stop { force: true, .. });
+    (kills || matches!(under_way.work, Work::Receive(_))) && follows(request, under_way)
 }

@@ -67,6 +67,18 @@ pub trait Peers: Send + Sync + std::fmt::Debug + 'static {
     async fn fetch(&self, from: &PeerAddress, wanted: &Wanted) -> Result<OwnedFd, DriverError>;
 }
 
+/// Of a node that stands alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
+
+#[async_trait]
+impl Peers for Nobody {
+    async fn fetch(&self, from: &PeerAddress, _wanted: &Wanted) -> Result<OwnedFd, DriverError> {
+        let node = from.node;
+        Err(DriverError::Refused(format!("This node is in no cluster and cannot ask {node}")))
+    }
+}
+
 /// What this node has for others.
 #[async_trait]
 pub trait Sources: Send + Sync + std::fmt::Debug + 'static {

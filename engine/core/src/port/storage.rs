@@ -129,6 +129,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         snapshot: SnapshotId,
     ) -> Result<(), DriverError>;
 
+    /// Those that are there whole, also of a volume that was received and has no root yet.
+    async fn snapshots(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+    ) -> Result<Vec<SnapshotId>, DriverError>;
+
     /// Writes the snapshot into the pipe and says how many bytes that were: as the difference to
     /// `parent` where the pool can, else whole. Fails when nobody reads any more.
     async fn send(

@@ -391,6 +391,14 @@ impl Storage for HostStorage {
         self.on(pool, move |pool| pool.restore_snapshot(volume, snapshot)).await
     }
 
+    async fn snapshots(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+    ) -> Result<Vec<SnapshotId>, DriverError> {
+        self.on(pool, move |pool| pool.snapshot_ids(volume)).await
+    }
+
     async fn send(
         &self,
         pool: PoolId,

@@ -19,6 +19,11 @@ impl Pool {
         DriverError::NotFound(format!("snapshot {snapshot} of volume {volume} in pool {pool}"))
     }
 
+    pub(super) fn snapshot_ids(&self, volume: VolumeId) -> Result<Vec<SnapshotId>, DriverError> {
+        let names = layout::names(&self.layout.snapshots(volume))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     pub(super) fn create_snapshot(
         &self,
         volume: VolumeId,

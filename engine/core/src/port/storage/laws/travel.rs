@@ -43,6 +43,11 @@ impl Law<'_> {
         self.write(here, "large", &vec![7; LARGE_BYTES]).await;
         self.snapshot(here, rounds[1]).await;
         self.travel(here, there, rounds[1], Some(rounds[0])).await;
+        let mut found = self.storage.snapshots(self.pool, there).await.expect("snapshots");
+        found.sort();
+        let mut expected = rounds.to_vec();
+        expected.sort();
+        assert_eq!(found, expected);
         let arrived = |round| RootSource::Volume {
             volume: there,
             snapshot: Some(round),

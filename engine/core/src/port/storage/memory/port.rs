@@ -219,6 +219,16 @@ impl Storage for MemoryStorage {
         })
     }
 
+    async fn snapshots(
+        &self,
+        pool: PoolId,
+        volume: VolumeId,
+    ) -> Result<Vec<SnapshotId>, DriverError> {
+        let mut state = self.state();
+        let found = state.pool(pool)?.volumes.get(&volume);
+        Ok(found.map_or_else(Vec::new, |volume| volume.snapshots.keys().copied().collect()))
+    }
+
     async fn send(
         &self,
         pool: PoolId,
