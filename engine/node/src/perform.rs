@@ -5,6 +5,7 @@ use stapes_core::{
     port::{
         DriverError,
         guest::{ExitCause, Release, Stop},
+        peer::PeerAddress,
         secret::{self, SecretError},
     },
     spec::{GuestSpec, Limits, Reservation, RootSource},
@@ -35,14 +36,14 @@ async fn on_instance(
     let storage = &executor.drivers.storage;
     let guests = &executor.drivers.guests;
     match &task.work {
-        Work::CreateRoot { pool, source, quota_bytes, reservations, image_at: _ } => {
+        Work::CreateRoot { pool, source, quota_bytes, reservations, image_at } => {
             reserve(executor, instance, reservations).await?;
-            ensure_source(executor, task, *pool, source).await?;
+            ensure_source(executor, task, *pool, (source, image_at)).await?;
             storage.create_root(*pool, instance.into(), source, *quota_bytes).await?;
         }
-        Work::ReplaceRoot { pool, source, quota_bytes, image_at: _ } => {
+        Work::ReplaceRoot { pool, source, quota_bytes, image_at } => {
             guests.stop(instance, Stop::Force).await?;
-            ensure_source(executor, task, *pool, source).await?;
+            ensure_source(executor, task, *pool, (source, image_at)).await?;
             storage.replace_root(*pool, instance.into(), source, *quota_bytes).await?;
         }
         Work::Start { spec, reservations } => return start(executor, spec, reservations).await,
@@ -116,14 +117,18 @@ fn now() -> chrono::DateTime<chrono::Utc> {
     chrono::SubsecRound::trunc_subsecs(chrono::Utc::now(), 6)
 }
 
-/// Unpacks the image that a root is to be made from, unless it is there.
+/// Unpacks the image that a root is to be made from, unless it is there; a node that does not have
+/// its files asks those that do.
 async fn ensure_source(
     executor: &Executor,
     task: &Task,
     pool: PoolId,
-    source: &RootSource,
+    (source, image_at): (&RootSource, &[PeerAddress]),
 ) -> Result<(), DriverError> {
     if let RootSource::Image(fingerprint) = source {
+        if !executor.drivers.storage.has_image(pool, fingerprint).await? {
+            travel::fetch_image(executor, image_at, fingerprint).await?;
+        }
         executor.progress.progress(task.operation, "create_instance_from_image_unpack", 0);
         executor.drivers.storage.ensure_image(pool, fingerprint).await?;
         executor.progress.progress(task.operation, "create_instance_from_image_unpack", 100);

@@ -166,16 +166,28 @@ async fn fetch(
     executor.drivers.arrivals.land(wanted, pipe).await
 }
 
-/// Brings an image's files here from a node that has them, unless they are here.
+/// Brings an image's files here from the first of these nodes that gives them, unless they are here.
+/// Nobody to ask is no error: whoever needs the files says so.
 pub(crate) async fn fetch_image(
     executor: &Executor,
-    from: &PeerAddress,
+    holders: &[PeerAddress],
     image: &Fingerprint,
 ) -> Result<(), DriverError> {
     if executor.drivers.images.files(image).await.is_ok() {
         return Ok(());
     }
-    fetch(executor, from, &Wanted::ImageFiles { fingerprint: image.clone() }).await.map(drop)
+    let mut last = Ok(());
+    for from in holders {
+        let wanted = Wanted::ImageFiles { fingerprint: image.clone() };
+        match fetch(executor, from, &wanted).await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%image, from = from.address, %error, "image not fetched");
+                last = Err(error);
+            }
+        }
+    }
+    last
 }
 
 /// What was written of a guest for this operation is of no more use.
