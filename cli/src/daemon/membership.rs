@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use stapes_api::{server::Api, tls::TlsListener};
 use stapes_control::{Control, Request, SubmitError};
 use stapes_core::{cluster::Enable, command::Command, node::Start, record::Actor};
+use stapes_drivers::exchange::Exchange;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{
@@ -85,19 +86,21 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Serves the API to other members and remote clients.
+/// Serves the API to other members and remote clients, and to members what they fetch from here.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub(super) async fn listen(
     member: &Member,
-    api: &Api,
+    (api, control, sources): (&Api, &Control, Arc<Exchange>),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
     let address = member.config.address.clone();
     let unusable = |source: io::Error| DaemonError::Address { address: address.clone(), source };
     let listener = TlsListener::bind(&address, member.tls.clone()).await.map_err(unusable)?;
     tracing::info!(address, "serving members");
-    let router = api.remote_router();
+    let control = control.clone();
+    let is_member = Arc::new(move |node| control.world().nodes.contains_key(&node));
+    let router = api.remote_router().merge(stapes_api::peer::router(sources, is_member));
     Ok(tokio::spawn(listener.serve(router, stop)))
 }

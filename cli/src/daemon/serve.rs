@@ -13,6 +13,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 use stapes_api::server::{Api, Listener};
 use stapes_control::{Control, SubmitError};
 use stapes_core::{ids::NodeId, port::log::ReadError};
+use stapes_drivers::exchange::Exchange;
 use stapes_node::{Executor, ExecutorConfig, LogTasks, StartError};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -101,13 +102,14 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
             End::Again => return Ok(End::Again),
         }
     }
-    let drivers = if is_simulated {
+    let mut drivers = if is_simulated {
         simulated::drivers(&directory, secrets)?
     } else {
         host::drivers(&directory, secrets)?
     };
     let rebooted = control.found(start).await?;
     if let Some(member) = &member {
+        drivers.peers = Arc::new(member.peers(&control));
         membership::run(&directory, member, &control, &drivers, &mut failing).await?;
     }
 
@@ -148,8 +150,9 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
     let facts = identity::facts(&directory, name);
     let cluster = Arc::new(here.clone());
     let api = Api::clustering(views.backend(), drivers.for_api(), facts, cluster);
-    let service =
-        Service { node, directory: &directory, control: &control, here: &here, api, failing };
+    let sources = drivers.exchange.clone();
+    let (directory, control, here) = (&directory, &control, &here);
+    let service = Service { node, directory, control, here, api, sources, failing };
     let outcome = service.until_told(member.as_deref()).await;
     drivers.retire().await;
     outcome
@@ -162,6 +165,7 @@ struct Service<'a> {
     control: &'a Control,
     here: &'a Here,
     api: Api,
+    sources: Arc<Exchange>,
     failing: JoinSet<String>,
 }
 
@@ -181,7 +185,10 @@ impl Service<'_> {
             }
         };
         let remote = match member {
-            Some(member) => Some(membership::listen(member, &self.api, stopped()).await?),
+            Some(member) => {
+                let served = (&self.api, self.control, self.sources.clone());
+                Some(membership::listen(member, served, stopped()).await?)
+            }
             None => None,
         };
         let served = tokio::spawn(listener.serve(self.api.router(), stopped()));
