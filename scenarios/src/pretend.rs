@@ -168,9 +168,13 @@ impl Arrivals for Exchange {
             }
             Wanted::Checkpoint { operation, .. } => {
                 let at = checkpoint_dir(&self.checkpoints, *operation);
-                let mut content = Vec::new();
-                let mut from = std::fs::File::from(from);
-                from.read_to_end(&mut content).map_err(broken)?;
+                // Whoever writes may need this thread.
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut content = Vec::new();
+                    std::fs::File::from(from).read_to_end(&mut content).map(|_| content)
+                });
+                let content =
+                    read.await.map_err(std::io::Error::other).flatten().map_err(broken)?;
                 std::fs::create_dir_all(&at).map_err(broken)?;
                 std::fs::write(at.join("imagined"), &content).map_err(broken)?;
                 Ok(content.len() as u64)

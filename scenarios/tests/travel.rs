@@ -1,7 +1,7 @@
 //! Instances go from one host to another, and daemons are killed at every moment of it: whatever
 //! happens, there is one instance afterwards, whole, on one of the two.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use stapes_core::{
     command::Command,
@@ -18,7 +18,7 @@ use stapes_core::{
 use stapes_scenarios::pretend::{Daemon, Host, Neighbours, alice, instance_of_image, named};
 use uuid::Uuid;
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// More moments than any move has.
 const MOMENTS_MAX: u64 = 60;
 
@@ -28,6 +28,8 @@ struct Pair {
     daemons: [Option<Daemon>; 2],
     neighbours: Neighbours,
     pool: PoolId,
+    /// Whether the strike hit a daemon, which was started again.
+    killed: bool,
 }
 
 impl Pair {
@@ -47,7 +49,8 @@ impl Pair {
             (pool.id, pool.spec())
         };
         hosts[1].storage.ensure_pool(&spec).await.expect("a pool");
-        let pair = Self { hosts, daemons: [Some(first), Some(second)], neighbours, pool };
+        let daemons = [Some(first), Some(second)];
+        let pair = Self { hosts, daemons, neighbours, pool, killed: false };
         for index in [0, 1] {
             pair.join(index).await;
         }
@@ -67,7 +70,8 @@ impl Pair {
     /// What joining does to a node, as far as moves need it.
     async fn join(&self, index: usize) {
         let (host, control) = (&self.hosts[index], &self.daemon(index).control);
-        control.catch_up().await.expect("the log is there");
+        let head = host.log.head().await.expect("the log is there");
+        self.daemon(index).until("it read all", |it| it.control.world().sequence >= head).await;
         let stream = Node::stream(host.id());
         let tail = control.world().tail(stream);
         let address = format!("{}:8443", host.name);
@@ -86,19 +90,19 @@ impl Pair {
         let expected = Expected::Exact(tail.revision);
         let parts = vec![Part { stream, expected, payload: record.encode() }];
         host.log.append(Commit { id: CommitId(Uuid::now_v7()), parts }).await.expect("appended");
+        let head = host.log.head().await.expect("the log is there");
         for daemon in self.daemons.iter().flatten() {
-            daemon.control.catch_up().await.expect("the log is there");
+            daemon.until("it read all", |it| it.control.world().sequence >= head).await;
         }
     }
 
-    /// Moves `web`, with a kill at the nth moment. Whether there was one.
-    async fn moves(&mut self, live: LivePolicy, kill_at: u64) -> bool {
+    /// Moves `web`, with a kill at the nth moment if there are so many.
+    async fn moves(&mut self, live: LivePolicy, kill_at: u64) {
         self.neighbours.strike_at(kill_at);
         let mut struck = self.neighbours.struck();
         let command =
             Command::MoveInstance { target: named("web"), to: Some("two".to_owned()), live };
         let accepted = self.daemon(0).control.submit(command, alice()).await.expect("taken");
-        let mut killed = false;
         loop {
             let control = self.daemon(0).control.clone();
             let mut changes = control.changes();
@@ -107,20 +111,23 @@ impl Pair {
                     changes.changed().await.expect("the daemon runs");
                 }
             };
-            let doomed = async {
-                let found = struck.wait_for(Option::is_some).await.expect("it is watched");
-                found.expect("it is somebody")
-            };
-            let node = tokio::select! {
-                () = over => return killed,
-                node = doomed, if !killed => node,
+            tokio::select! {
+                () = over => return,
+                _ = struck.wait_for(Option::is_some), if !self.killed => {}
                 () = tokio::time::sleep(PATIENCE) => panic!("the move does not end"),
-            };
-            killed = true;
-            let index = self.hosts.iter().position(|host| host.id() == node).expect("one of them");
-            self.daemons[index] = None;
-            self.daemons[index] = Some(self.hosts[index].start().await);
+            }
+            self.bury().await;
         }
+    }
+
+    /// The daemon that was struck is started again.
+    async fn bury(&mut self) {
+        let struck = *self.neighbours.struck().borrow();
+        let Some(node) = struck.filter(|_| !self.killed) else { return };
+        self.killed = true;
+        let index = self.hosts.iter().position(|host| host.id() == node).expect("one of them");
+        self.daemons[index] = None;
+        self.daemons[index] = Some(self.hosts[index].start().await);
     }
 
     /// What is true of it on both hosts when nothing is left to do.
@@ -147,17 +154,18 @@ impl Pair {
         true
     }
 
-    async fn settles(&self, running: bool) {
+    async fn settles(&mut self, running: bool) {
         let mut moments = self.neighbours.moments();
         let waited = tokio::time::timeout(PATIENCE, async {
             while !self.settled(running).await {
                 // Removals are acknowledged without a fact: the next thing anybody does tells.
-                let _again =
-                    tokio::time::timeout(std::time::Duration::from_millis(50), moments.changed())
-                        .await;
+                let pause = Duration::from_millis(50);
+                let _again = tokio::time::timeout(pause, moments.changed()).await;
+                self.bury().await;
             }
         });
-        assert!(waited.await.is_ok(), "{:?}", self.daemon(0).instance("web"));
+        let settled = waited.await.is_ok();
+        assert!(settled, "{:?}", self.daemon(0).instance("web"));
     }
 }
 
@@ -165,10 +173,10 @@ impl Pair {
 async fn survives_every_kill(running: bool, live: LivePolicy) {
     for nth in 1..MOMENTS_MAX {
         let mut pair = Pair::new(running).await;
-        let killed = pair.moves(live, nth).await;
+        pair.moves(live, nth).await;
         pair.settles(running).await;
         let web = pair.daemon(1).instance("web").expect("it is there");
-        if !killed {
+        if !pair.killed {
             assert!(nth > 2, "there are moments in a move");
             assert_eq!((web.node, web.epoch()), (pair.hosts[1].id(), Epoch(1)));
             return;
