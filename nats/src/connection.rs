@@ -198,6 +198,8 @@ fn options(
     let mut options = ConnectOptions::new()
         .name(&config.name)
         .connection_timeout(CONNECT_MAX)
+        // The own server first: another may not know this node yet.
+        .retain_servers_order()
         .ping_interval(PING_EVERY)
         .reconnect_delay_callback(|attempts| {
             let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);

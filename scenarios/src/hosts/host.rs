@@ -81,6 +81,11 @@ impl Host {
     }
 
     #[must_use]
+    pub const fn is_simulated(&self) -> bool {
+        self.simulated
+    }
+
+    #[must_use]
     pub fn client(&self) -> Client {
         Client::unix(self.directory().join("unix.socket"))
     }

@@ -12,10 +12,12 @@
 //! cut off by taking its ports down, and its packets get lost by a filter at the switch. Cgroups,
 //! disks and the kernel are shared: what a test proves is protocol, not isolation.
 
+mod cluster;
 mod counter;
 mod host;
 mod namespace;
 
+pub use cluster::{busybox, debian};
 pub use counter::{Counted, Counter};
 pub use host::Host;
 pub use namespace::Namespace;

@@ -290,7 +290,7 @@ impl Place<'_> {
 
     fn filesystem(&self) -> Filesystem {
         Filesystem {
-            uuid: self.spec.pool.0,
+            uuid: filesystem::uuid_of(self.spec.pool, &self.config.tag),
             label: self.config.tag.clone(),
             mountpoint: self.mountpoint(),
             steps: self.steps.clone(),

@@ -125,7 +125,7 @@ pub(crate) fn spec(kind: Kind, directory: &Path) -> PoolSpec {
 
 pub(crate) fn config(directory: &Path) -> StorageConfig {
     let images = Arc::new(TestImages);
-    StorageConfig { pools_dir: directory.join("pools"), images, tag: "stapes-test".into() }
+    StorageConfig { pools_dir: directory.join("pools"), images, tag: "stapes".into() }
 }
 
 /// Mounts below the directory, the outermost first.

@@ -80,7 +80,7 @@ fn what_the_gateway_sends_stays_on_its_node() {
     let spec = NetworkSpec { uplinks: vec!["eth1".to_owned()], ..example().network() };
     plan.ensure(&spec).unwrap();
     let script = Rules::of("stapes_t", &plan).replacing();
-    let mac = stapes_core::address::bridge_mac(spec.network);
+    let mac = address::bridge_mac(spec.network);
     let element = format!("add element bridge stapes_t uplinks {{ \"eth1\" . {mac} }}");
     assert!(script.contains(&element), "{script}");
 }

@@ -1,6 +1,6 @@
 //! The btrfs of a pool: made, mounted, found again, grown and unmounted.
 //!
-//! A file system that we make has the pool's own id as its uuid, so that what is mounted or
+//! A file system that we make has a uuid that follows from the pool, so that what is mounted or
 //! attached can be told from anything else.
 
 use std::{
@@ -19,6 +19,7 @@ use rustix::{
     io::Errno,
     mount::{MountFlags, UnmountFlags},
 };
+use stapes_core::ids::PoolId;
 use uuid::Uuid;
 
 use super::{
@@ -38,6 +39,8 @@ const SIZE_UNIT_BYTES: u64 = 1 << 20;
 /// After a loss of power the newest changes of so many seconds are missing, and what of them the log
 /// tells is told to be missing when it is asked for.
 const OPTIONS: &CStr = c"discard=async,commit=5";
+/// Of the only daemon on a host.
+const TAG: &str = "stapes";
 /// Where btrfs keeps its superblock, and in it the file system's uuid and the word that says so.
 const SUPERBLOCK_AT: u64 = 0x1_0000;
 const UUID_AT: usize = 0x20;
@@ -221,6 +224,12 @@ impl Filesystem {
         self.steps.at("unmounted")?;
         layout::remove_dir(&self.mountpoint)
     }
+}
+
+/// The uuid of a pool's file system: the pool's own. A kernel mounts no two of one uuid, so members
+/// of a cluster that share a kernel, as in tests, tell theirs apart by their tags.
+pub(in super::super) fn uuid_of(pool: PoolId, tag: &str) -> Uuid {
+    if tag == TAG { pool.0 } else { Uuid::new_v5(&pool.0, tag.as_bytes()) }
 }
 
 /// Whether the kernel enforces quotas on this file system.
