@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn names_are_found_by_number() {
         let list = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n";
-        assert_eq!(super::name_in(list, 1000).as_deref(), Some("alice"));
-        assert_eq!(super::name_in(list, 1001), None);
+        assert_eq!(name_in(list, 1000).as_deref(), Some("alice"));
+        assert_eq!(name_in(list, 1001), None);
     }
 }

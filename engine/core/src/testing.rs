@@ -197,6 +197,7 @@ impl House {
 
     /// What is decided when the first node answers, or fails, what is ordered first.
     #[track_caller]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others are no answers")]
     pub(crate) fn told_of(&mut self, given: &Given) -> String {
         let task = self.tasks.remove(0);
         let outcome = match given {

@@ -98,6 +98,7 @@ pub(super) fn mib(bytes: u64) -> String {
 }
 
 /// What the events of a move say.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the others are no journey's")]
 fn travelled(event: &Event, world: &World) -> Said {
     let node =
         |id: &NodeId| world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());

@@ -245,9 +245,10 @@ async fn ask(token: &JoinToken, asked: &Asked) -> Result<Admitted, JoiningError>
                 whys.push(format!("{address}: {}", refusal.text));
             }
             Err(error) => {
-                let hint = match &error {
-                    JoinError::Refused(refusal) => refusal.hint.clone(),
-                    _ => None,
+                let hint = if let JoinError::Refused(refusal) = &error {
+                    refusal.hint.clone()
+                } else {
+                    None
                 };
                 let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 return Err(JoiningError::Nobody(format!("{error}{hint}")));

@@ -54,7 +54,8 @@ impl Places {
         let mut found = tokio::net::lookup_host(address).await.map_err(unknown)?;
         let api = found.next().ok_or_else(|| AddressError::Malformed(address.to_owned()))?;
         let after = |more: u16| {
-            let port = api.port().checked_add(more).ok_or(AddressError::NoPorts(api.port()))?;
+            let port =
+                api.port().checked_add(more).ok_or_else(|| AddressError::NoPorts(api.port()))?;
             Ok(SocketAddr::new(api.ip(), port))
         };
         Ok(Self { api, client: after(CLIENT)?, route: after(ROUTE)? })

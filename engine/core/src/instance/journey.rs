@@ -151,6 +151,7 @@ impl Journey {
     }
 
     /// What a fact says of what came over and how long nobody could reach it.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the rest says nothing of it")]
     pub(super) fn note(&mut self, fact: &Event) {
         match fact {
             Event::RoundReceived { bytes, .. } | Event::Moved { bytes, .. } => self.bytes += bytes,

@@ -172,7 +172,7 @@ fn a_guest_moves_alive_when_it_can() {
     then(&given(&[&asked, &[ONE]]), "instance-move-assessed, instance-continued; Receive@two");
     let near = can(Mobility::NearLive, "it has a terminal open");
     let assessed = "instance-move-assessed, instance-continued; Receive@two";
-    then(&given(&[&asked, &[near.clone()]]), assessed);
+    then(&given(&[&asked, std::slice::from_ref(&near)]), assessed);
     let stops = "instance-round-received, instance-continued; Stop";
     then(&given(&[&asked, &[near.clone(), ONE]]), stops);
     let copied = can(Mobility::StopCopy, "its pool cannot");

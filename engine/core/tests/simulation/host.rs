@@ -125,7 +125,7 @@ impl Host {
             | Work::Checkpoint
             | Work::Restore { .. }
             | Work::Activate
-            | Work::Resume { .. }
+            | Work::Resume
             | Work::DropRounds { .. } => {}
         }
         Outcome::Done
