@@ -14,18 +14,13 @@ use crate::{
     config::{Config, Devices},
     decision::{Context, Decision},
     event::Event,
-    ids::{
-        CommitId, Epoch, Fingerprint, InstanceId, NodeId, OperationId, Sequence, StreamId,
-        StreamKind,
-    },
-    image::Import,
+    ids::{CommitId, Epoch, InstanceId, NodeId, OperationId, Sequence, StreamId, StreamKind},
     instance::{Create, Instance, Source, Target},
-    network,
     node::Start,
     operation::{self, Gain},
     port::{
         guest::{ExitCause, Exited, Mobility, Preflight, Running},
-        image::{ImageFacts, ImageKind},
+        image::ImageKind,
         log::Stored,
     },
     profile::Wanted,
@@ -35,6 +30,10 @@ use crate::{
     task::{Failure, FailureKind, Outcome, Report, Task, Work},
     world::World,
 };
+
+mod furniture;
+
+use furniture::furniture;
 
 /// What happened before.
 #[derive(Clone, Debug)]
@@ -476,51 +475,3 @@ pub(crate) const ROOT: (&str, &[(&str, &str)]) =
     ("root", &[("type", "disk"), ("path", "/"), ("pool", "default")]);
 pub(crate) const ETH0: (&str, &[(&str, &str)]) =
     ("eth0", &[("type", "nic"), ("network", "stapesbr0")]);
-
-fn furniture() -> [Command; 6] {
-    let text = str::to_owned;
-    let facts = ImageFacts {
-        fingerprint: Fingerprint::new("ab".repeat(32)).expect("64 digits"),
-        size_bytes: 1,
-        kind: ImageKind::Container,
-        architecture: text("x86_64"),
-        created_at: DateTime::UNIX_EPOCH,
-        expires_at: None,
-        properties: Config::new(),
-        split: false,
-        filename: text("test.tar"),
-    };
-    let import = Import {
-        project: text("default"),
-        facts,
-        properties: Config::new(),
-        public: false,
-        auto_update: false,
-        profiles: Vec::new(),
-        aliases: vec![(text("test"), String::new())],
-        node: None,
-    };
-    let network = network::Create {
-        project: text("default"),
-        name: text("stapesbr0"),
-        config: config(&[("ipv4.address", "10.0.3.1/24"), ("ipv6.address", "none")]),
-        ..network::Create::default()
-    };
-    [
-        Command::CreateProject {
-            name: text("default"),
-            description: String::new(),
-            config: Config::new(),
-        },
-        Command::StartNode(Box::new(node("test"))),
-        Command::CreatePool {
-            name: text("default"),
-            driver: text("btrfs"),
-            description: String::new(),
-            config: config(&[("size", "1GiB")]),
-        },
-        Command::CreateNetwork(Box::new(network)),
-        default_profile(devices(&[ROOT, ETH0])),
-        Command::ImportImage(Box::new(import)),
-    ]
-}

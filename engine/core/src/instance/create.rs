@@ -122,9 +122,9 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
             bound_to: origin.node,
         },
     )?;
-    let idmap = specify::free_slot(world, node, None)?;
+    let idmap = super::work::free_slot(world, node, None)?;
     names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
-    names.push(reserve(specify::slot(node, idmap), id));
+    names.push(reserve(super::work::slot(node, idmap), id));
 
     let created = Created {
         name: wanted.name.clone(),

@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{self, Changes, Config, Device, Devices},
+    config::{Changes, Config, Device, Devices},
     ids::{
         Epoch, Fingerprint, Generation, InstanceId, NetworkId, NodeId, OperationId, PoolId,
         ProjectId, SnapshotId,
@@ -30,7 +30,6 @@ use crate::{
     spec::{IdMap, Incarnation, MacAddress, RootSource},
     template::Trigger,
     world::Tail,
-    world::World,
 };
 
 mod create;
@@ -44,12 +43,14 @@ mod replicate;
 mod request;
 mod snapshot;
 mod specify;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod transit;
 mod travel;
 #[cfg(test)]
 mod travel_tests;
+mod work;
 
 pub use create::{Create, Source, create};
 pub use exit::{observe_adopted, observe_exit};
@@ -475,31 +476,5 @@ impl Event {
                 | Self::Moved { .. }
                 | Self::Deleted
         )
-    }
-}
-
-impl Instance {
-    /// The next request's incarnation.
-    #[must_use]
-    pub const fn next_generation(&self) -> Generation {
-        self.incarnation.generation.next()
-    }
-
-    /// Whether it is taken over when its node is fenced, so that its node stops it when it loses
-    /// its lease: it says `cluster.ha` itself, and has, or is to have, a copy (`replication.target`).
-    ///
-    /// A profile cannot say it, and it cannot be said while the node is not heard: what a node that
-    /// is cut off does not know it would not stop.
-    #[must_use]
-    pub fn is_ha(&self, world: &World) -> bool {
-        let expanded = self.expanded(world).unwrap_or_default();
-        let target = expanded.config.get("replication.target");
-        config::is_true(&self.config, "cluster.ha")
-            && (self.replica.is_some() || target.is_some_and(|target| !target.is_empty()))
-    }
-
-    #[must_use]
-    pub const fn epoch(&self) -> Epoch {
-        self.incarnation.epoch
     }
 }

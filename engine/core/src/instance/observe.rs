@@ -220,7 +220,7 @@ pub(super) fn order_step(
 ) -> Result<(), Rejection> {
     let Some(job) = &instance.job else { return Ok(()) };
     let Incarnation { generation, .. } = instance.incarnation;
-    match specify::work(desk.world, instance, step, generation, job.operation) {
+    match super::work::work(desk.world, instance, step, generation, job.operation) {
         Ok(work) => {
             let subject = Subject::Instance(instance.id);
             let node = instance.performer(step);
@@ -291,7 +291,7 @@ fn delete(decision: &mut Decision, instance: &Instance) {
     }
     let names = [
         Name::new(NameKind::Instance, instance.project, &instance.name),
-        specify::slot(instance.node, instance.idmap),
+        super::work::slot(instance.node, instance.idmap),
     ];
     let released = names.into_iter().map(|name| name::Event::Released { name });
     for event in released.chain(specify::release_all(&instance.leases)) {

@@ -4,7 +4,6 @@ use super::{
     Instance, Journey, LivePolicy, Status, Step, Target,
     create::reserve,
     request::{Request, append, idle, resources, wrong_state},
-    specify,
     transit::{self, Desk},
 };
 use crate::{
@@ -36,7 +35,7 @@ pub fn move_to(
     check_movable(world, instance)?;
     let to = destination(world, instance, to)?;
     let running = instance.status.is_up();
-    let idmap = specify::free_slot(world, to.id, Some(instance.idmap))?;
+    let idmap = super::work::free_slot(world, to.id, Some(instance.idmap))?;
     let mut journey = Journey::new(to.id, live, running, idmap);
     journey.base =
         instance.replica.filter(|replica| replica.node == to.id).map(|replica| replica.snapshot);
@@ -49,7 +48,7 @@ pub fn move_to(
 
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::MoveInstance, Class::Task, resources(instance));
-    let slot = specify::slot(to.id, idmap);
+    let slot = super::work::slot(to.id, idmap);
     decision.record(slot.stream(), reserve(slot, instance.id));
     let desk = &mut Desk { world, context, decision: &mut decision };
     let journey = Some(Box::new(journey));

@@ -12,7 +12,6 @@ use super::{
     observe::{advance, end},
     relocate,
     request::{Request, append, is_background, resources},
-    specify,
     transit::{self, Desk},
 };
 use crate::{
@@ -161,9 +160,9 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
     let replica = heir(world, instance)?;
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::TakeOverInstance, Class::Task, resources(instance));
-    let idmap = specify::free_slot(world, replica.node, Some(instance.idmap))?;
+    let idmap = super::work::free_slot(world, replica.node, Some(instance.idmap))?;
     let (old, new) =
-        (specify::slot(instance.node, instance.idmap), specify::slot(replica.node, idmap));
+        (super::work::slot(instance.node, instance.idmap), super::work::slot(replica.node, idmap));
     decision.record(old.stream(), name::Event::Released { name: old });
     decision.record(new.stream(), reserve(new, id));
     let epoch = instance.epoch().next();
@@ -261,7 +260,7 @@ fn lost_with_the_node(
         if let Some((_, journey)) =
             instance.moves().filter(|_| instance.phase() == Some(super::Phase::Leaving))
         {
-            let slot = specify::slot(journey.to, journey.idmap);
+            let slot = super::work::slot(journey.to, journey.idmap);
             decision.record(slot.stream(), name::Event::Released { name: slot });
         }
         events.push(Event::Failed { verb: job.verb, error });

@@ -103,7 +103,7 @@ pub(super) fn append(
     let requested = Event::Requested { verb, operation, generation, steps, journey };
     after.evolve(&requested, desk.context.time);
     desk.decision.record(instance.id.stream(), requested);
-    let work = specify::work(desk.world, &after, &first, generation, operation)?;
+    let work = super::work::work(desk.world, &after, &first, generation, operation)?;
     let node = after.performer(&first);
     let subject = Subject::Instance(instance.id);
     desk.decision.order(node, operation, subject, after.incarnation, work);

@@ -8,7 +8,6 @@
 use super::{
     Event, Instance, Job, Journey, LivePolicy, Phase, Status, Step,
     observe::{advance, end, order_step},
-    specify,
 };
 use crate::{
     decision::{Context, Decision},
@@ -117,7 +116,7 @@ pub(super) fn home(world: &World, instance: &Instance, to: NodeId) -> Option<Nod
 
 /// The host ids that the instance holds on a node are free.
 fn release_slot(decision: &mut Decision, node: NodeId, instance: &Instance) {
-    let name = specify::slot(node, instance.idmap);
+    let name = super::work::slot(node, instance.idmap);
     decision.record(name.stream(), name::Event::Released { name });
 }
 
@@ -169,7 +168,7 @@ pub(super) fn abort(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> De
     let mut after = instance.clone();
     after.evolve(&fact, desk.context.time);
     desk.decision.record(instance.id.stream(), fact);
-    let slot = specify::slot(journey.to, journey.idmap);
+    let slot = super::work::slot(journey.to, journey.idmap);
     desk.decision.record(slot.stream(), name::Event::Released { name: slot });
 
     let generation = instance.next_generation();

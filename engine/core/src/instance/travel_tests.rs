@@ -231,7 +231,7 @@ fn host_ids_that_are_in_use_there_allow_no_live_move() {
     // Instances get ranges that no other node uses, so one is taken by hand.
     let web = given(&[&[Members], &running("web", &[])]);
     let idmap = House::after(&web).instance("web").idmap;
-    let name = super::specify::slot(start_of("two").node, idmap);
+    let name = super::work::slot(start_of("two").node, idmap);
     let stream = name.stream();
     let holder = uuid::Uuid::nil();
     let taken = crate::name::Event::Reserved { name, holder, description: String::new() };

@@ -1,7 +1,5 @@
 //! Where instances go.
 
-use std::time::{Duration, Instant};
-
 use crate::{
     cluster::tests::{lose, members},
     command::{Command, decide},
@@ -100,12 +98,9 @@ fn it_is_written_down_why() {
     assert_eq!(base, 1_000_000, "free on every node");
 }
 
-/// A hundred times as many (`PLACED=100000`) take as long for each decision: nothing looks through
-/// the instances.
-#[allow(clippy::disallowed_methods, reason = "how long a decision takes is what is tried")]
 #[test]
 fn many_nodes_and_instances_are_weighed_at_once() {
-    let count = std::env::var("PLACED").map_or(1000, |text| text.parse::<u32>().unwrap());
+    let count = 1000_u32;
     let mut house = House::after(&members(&["two"]));
     let (one, two) = (house.world.node("one").unwrap().clone(), house.world.node("two").unwrap());
     let mut nodes = vec![one.id, two.id];
@@ -137,12 +132,6 @@ fn many_nodes_and_instances_are_weighed_at_once() {
     }
     let context = house.any_context();
     let command = wanted("new", &[("limits.memory", "1MiB")], None);
-    let began = Instant::now();
-    const DECISIONS: u32 = 20;
-    for _ in 0..DECISIONS {
-        decide(&house.world, &context, &command).unwrap();
-    }
-    let each = began.elapsed() / DECISIONS;
-    println!("{each:?} for a decision among 1000 nodes and {count} instances");
-    assert!(each < Duration::from_millis(500), "{each:?}");
+    let decision = decide(&house.world, &context, &command).unwrap();
+    assert!(decision.events.iter().any(|(_, events)| !events.is_empty()));
 }

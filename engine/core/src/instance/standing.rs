@@ -1,0 +1,34 @@
+//! What is asked of an instance most: where it stands.
+
+use super::Instance;
+use crate::{
+    config,
+    ids::{Epoch, Generation},
+    world::World,
+};
+
+impl Instance {
+    /// The next request's incarnation.
+    #[must_use]
+    pub const fn next_generation(&self) -> Generation {
+        self.incarnation.generation.next()
+    }
+
+    /// Whether it is taken over when its node is fenced, so that its node stops it when it loses
+    /// its lease: it says `cluster.ha` itself, and has, or is to have, a copy (`replication.target`).
+    ///
+    /// A profile cannot say it, and it cannot be said while the node is not heard: what a node that
+    /// is cut off does not know it would not stop.
+    #[must_use]
+    pub fn is_ha(&self, world: &World) -> bool {
+        let expanded = self.expanded(world).unwrap_or_default();
+        let target = expanded.config.get("replication.target");
+        config::is_true(&self.config, "cluster.ha")
+            && (self.replica.is_some() || target.is_some_and(|target| !target.is_empty()))
+    }
+
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.incarnation.epoch
+    }
+}
