@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     args::instance::ListArgs,
-    commands::{cluster, event::moment},
+    commands::event::moment,
     exit::ExitStatus,
     failure::{Failure, Result},
     output::{Listing, format::Shape},
@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus> {
     let session = &session.all_projects(args.all_projects);
-    let columns = wanted_columns(session, &args).await?;
+    let mut columns = wanted_columns(&args)?;
     let filter = filter::parse(&args.filters);
     // Programs get everything; people wait only for what they see.
     let for_programs =
@@ -31,9 +31,13 @@ pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus>
     if let Some(at) = &args.at {
         path.push_str(&format!("&at={}", escape(&moment::resolve(session, at, None).await?)));
     }
+    let objects = session.values(&path).await?;
+    if args.columns.is_none() && !args.fast && objects.iter().any(is_located) {
+        columns = default_columns(&args, columns::DEFAULT_CLUSTERED)?;
+    }
     let titles: Vec<&str> = columns.iter().map(Column::title).collect();
     let mut listing = Listing::new(&titles);
-    for object in session.values(&path).await? {
+    for object in objects {
         let instance = read(&object)?;
         if filter.admits(&instance) {
             listing.push(columns.iter().map(|column| column.cell(&instance)).collect(), object);
@@ -48,19 +52,25 @@ pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus>
     Ok(ExitStatus::Done)
 }
 
-async fn wanted_columns(session: &Session, args: &ListArgs) -> Result<Vec<Column>> {
-    let mut columns = match (&args.columns, args.fast) {
-        (Some(typed), _) => columns::parse(typed)?,
-        (None, true) => columns::parse(columns::FAST)?,
-        (None, false) if cluster::is_clustered(session).await? => {
-            columns::parse(columns::DEFAULT_CLUSTERED)?
-        }
-        (None, false) => columns::parse(columns::DEFAULT)?,
-    };
-    if args.all_projects && args.columns.is_none() {
+fn wanted_columns(args: &ListArgs) -> Result<Vec<Column>> {
+    match (&args.columns, args.fast) {
+        (Some(typed), _) => columns::parse(typed),
+        (None, true) => default_columns(args, columns::FAST),
+        (None, false) => default_columns(args, columns::DEFAULT),
+    }
+}
+
+fn default_columns(args: &ListArgs, letters: &str) -> Result<Vec<Column>> {
+    let mut columns = columns::parse(letters)?;
+    if args.all_projects {
         columns.insert(0, Column::Letter('e'));
     }
     Ok(columns)
+}
+
+/// Whether an instance says which member of a cluster it is on.
+fn is_located(instance: &Value) -> bool {
+    instance["location"].as_str().is_some_and(|location| !matches!(location, "" | "none"))
 }
 
 fn read(object: &Value) -> Result<InstanceFull> {
