@@ -149,6 +149,7 @@ fn instance_event(subject: &Subject, event: &instance::Event) -> Option<Happened
             | ExitCause::Status(_)
             | ExitCause::Signal(_)
             | ExitCause::HostReboot
+            | ExitCause::LeaseExpired
             | ExitCause::Lost => "instance-stopped",
         },
         It::Frozen => "instance-paused",

@@ -3,13 +3,21 @@
 use std::{io, sync::Arc};
 
 use stapes_api::{server::Api, tls::TlsListener};
-use stapes_control::{Control, Request, SubmitError};
-use stapes_core::{cluster::Enable, command::Command, node::Start, record::Actor};
+use stapes_control::{Control, Request, SubmitError, Watch};
+use stapes_core::{
+    cluster::Enable, command::Command, ids::Sequence, node::Start, port::guest::Guests,
+    record::Actor,
+};
 use stapes_drivers::exchange::Exchange;
-use tokio::task::{JoinHandle, JoinSet};
+use stapes_node::membership::{MachineClock, Membership, MembershipConfig, Surroundings};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use uuid::Uuid;
 
 use super::{
-    cluster::{self, EntryError, Member},
+    cluster::{self, EntryError, GuestLeases, Member, MemberEars},
     directory::Directory,
     host::Drivers,
     serve::{DaemonError, End},
@@ -84,6 +92,35 @@ pub(super) async fn run(
         std::future::pending::<String>().await
     });
     Ok(())
+}
+
+/// From now on the others hear this node and it hears them; its guests that may run elsewhere run on
+/// its lease, and it watches over the cluster with the others. Its guests are known by now.
+pub(super) fn hold(
+    (directory, member): (&Directory, &Member),
+    (control, guests): (&Control, Arc<dyn Guests>),
+    applied: watch::Receiver<Sequence>,
+    boot: Uuid,
+    failing: &mut JoinSet<String>,
+) {
+    let node = member.identity.node();
+    let leases = GuestLeases::new(node, control.clone(), guests);
+    let config = MembershipConfig { node, boot, proof: directory.node().join("lease") };
+    let around = Surroundings {
+        log: member.log.clone(),
+        presence: Arc::new(member.presence()),
+        fence: leases.clone(),
+        clock: Arc::new(MachineClock),
+        applied,
+    };
+    let membership = Membership::start(config, around);
+    let ears = Arc::new(MemberEars::new(membership, control.clone(), node));
+    member.hears_by(ears.clone());
+    let watch = Watch::new(control.clone(), node, ears);
+    failing.spawn(async move {
+        tokio::join!(watch.run(), leases.follow());
+        "the watch over the cluster ended".to_owned()
+    });
 }
 
 /// Serves the API to other members and remote clients, and to members what they fetch from here.

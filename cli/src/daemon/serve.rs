@@ -107,6 +107,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
     } else {
         host::drivers(&directory, secrets)?
     };
+    let boot = start.boot;
     let rebooted = control.found(start).await?;
     if let Some(member) = &member {
         drivers.peers = Arc::new(member.peers(&control));
@@ -124,6 +125,10 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
         views.progress(),
     )?;
     executor.take_over().await?;
+    if let Some(member) = &member {
+        let guests = (&control, drivers.guests.clone());
+        membership::hold((&directory, member), guests, views.applied(), boot, &mut failing);
+    }
     failing.spawn({
         let executor = executor.clone();
         async move {

@@ -12,7 +12,7 @@ use stapes_core::{
     },
 };
 use stapes_projections::{OpenError, Options, Views};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::directory::Directory;
 
@@ -34,6 +34,19 @@ impl Watched {
         let views = Views::open(Some(&directory.views()), log.clone(), Options::default()).await?;
         let backend = Arc::new(Viewed::new(control.clone(), views.clone(), log.clone()));
         Ok(Self { views, backend })
+    }
+
+    /// How far they are.
+    pub(crate) fn applied(&self) -> watch::Receiver<Sequence> {
+        let mut status = self.views.watch();
+        let (tell, applied) = watch::channel(self.views.sequence());
+        tokio::spawn(async move {
+            while status.changed().await.is_ok() && !tell.is_closed() {
+                let sequence = status.borrow_and_update().sequence();
+                tell.send_replace(sequence);
+            }
+        });
+        applied
     }
 
     pub(crate) fn run(&self, failing: &mut JoinSet<String>) {

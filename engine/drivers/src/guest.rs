@@ -36,6 +36,7 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use stapes_core::{
     ids::InstanceId,
+    lease::Boottime,
     port::{
         DriverError,
         guest::{
@@ -289,6 +290,10 @@ impl Guests for Containers {
         let limits = convert::limits(limits);
         let set = move |inner: &Inner| inner.layout.group(&id.to_string()).set_limits(&limits);
         self.inner.blocking(set).await?.map_err(convert::fault)
+    }
+
+    async fn lease(&self, id: InstanceId, until: Option<Boottime>) -> Result<(), DriverError> {
+        self.inner.lease(id, until).await
     }
 
     async fn running(&self, instance: InstanceId) -> Option<Running> {

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //!  every 3 s ─ log.head()? ─► proof ─► lease ─┬─ held ──► a heartbeat every 2 s
-//!                                             └─ lost ──► Fence::fence, until it succeeds
-//!                                    found again ───────► Fence::held
+//!                        Fence::held ◄── longer ┘└─ lost ──► Fence::fence, until it is found again
 //! ```
 //!
 //! Who holds no lease says nothing either: a node that is heard and runs nothing would never be
@@ -55,12 +54,13 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// What becomes of the guests that may be started elsewhere.
 #[async_trait]
 pub trait Fence: Send + Sync + std::fmt::Debug + 'static {
-    /// The lease is lost: stop them all. Repeated until it succeeds, or the lease is found again.
+    /// The lease is lost: stop them all. Repeated until the lease is found again, also when it
+    /// succeeds: a start may have been under way.
     async fn fence(&self) -> Result<(), DriverError>;
 
-    /// The lease is held, for the first time or again. What was stopped stays so until the log says
-    /// otherwise.
-    async fn held(&self);
+    /// The lease is held until then; told each time that it gets longer. What was stopped stays so
+    /// until the log says otherwise.
+    async fn held(&self, until: Boottime);
 }
 
 /// The clock that leases run by.
@@ -229,10 +229,11 @@ impl Member {
         loop {
             let now = *standing.borrow_and_update();
             match now {
-                Some(Standing::Held { .. }) if !held => {
-                    held = true;
-                    tracing::info!("the lease on this node's guests is held");
-                    self.around.fence.held().await;
+                Some(Standing::Held { until }) => {
+                    if !std::mem::replace(&mut held, true) {
+                        tracing::info!("the lease on this node's guests is held");
+                    }
+                    self.around.fence.held(until).await;
                 }
                 Some(Standing::Fence) => {
                     held = false;
@@ -240,7 +241,7 @@ impl Member {
                     self.fence(&mut standing).await;
                     continue;
                 }
-                Some(Standing::Held { .. }) | None => {}
+                None => {}
             }
             if standing.changed().await.is_err() {
                 return;
@@ -248,18 +249,17 @@ impl Member {
         }
     }
 
-    /// Fences until it succeeds, then waits until the lease is found again.
+    /// Fences until the lease is found again; then the log says what to do.
     async fn fence(&self, standing: &mut watch::Receiver<Option<Standing>>) {
         let found = |standing: &Option<Standing>| matches!(standing, Some(Standing::Held { .. }));
-        while let Err(error) = self.around.fence.fence().await {
-            tracing::error!(%error, "not everything is stopped yet");
-            // Once the lease is back the log says what to do.
+        loop {
+            if let Err(error) = self.around.fence.fence().await {
+                tracing::error!(%error, "not everything is stopped yet");
+            }
             if timeout(FENCE_AGAIN, standing.wait_for(found)).await.is_ok() {
                 return;
             }
         }
-        // The channel closes only when this task ends, too.
-        let _ = standing.wait_for(found).await;
     }
 
     /// Says that the node is there, while it holds its lease.

@@ -22,23 +22,27 @@ const HALTED: i32 = libc::SIGINT;
 pub(crate) struct Circumstances {
     /// We killed it.
     pub(crate) forced: bool,
+    /// We killed it because its lease was over.
+    pub(crate) expired: bool,
     pub(crate) out_of_memory: bool,
     /// It was another shim's child: of a reboot or a halt only the kill is seen.
     pub(crate) rescued: bool,
 }
 
 pub(crate) fn cause(ended: Option<Ended>, circumstances: Circumstances) -> Cause {
-    let Some(ended) = ended else {
-        return if circumstances.forced { Cause::Forced } else { Cause::Unknown };
-    };
+    let Circumstances { forced, expired, out_of_memory, rescued } = circumstances;
     match ended {
-        Ended::Status(0) | Ended::Signal(HALTED) => Cause::Shutdown,
-        Ended::Signal(REBOOTED) => Cause::Reboot,
-        Ended::Signal(libc::SIGKILL) if circumstances.forced => Cause::Forced,
-        Ended::Signal(libc::SIGKILL) if circumstances.out_of_memory => Cause::OutOfMemory,
-        Ended::Signal(libc::SIGKILL) if circumstances.rescued => Cause::Shutdown,
-        Ended::Status(status) => Cause::Status(status),
-        Ended::Signal(signal) => Cause::Signal(signal),
+        None if forced => Cause::Forced,
+        None if expired => Cause::LeaseExpired,
+        None => Cause::Unknown,
+        Some(Ended::Status(0) | Ended::Signal(HALTED)) => Cause::Shutdown,
+        Some(Ended::Signal(REBOOTED)) => Cause::Reboot,
+        Some(Ended::Signal(libc::SIGKILL)) if forced => Cause::Forced,
+        Some(Ended::Signal(libc::SIGKILL)) if expired => Cause::LeaseExpired,
+        Some(Ended::Signal(libc::SIGKILL)) if out_of_memory => Cause::OutOfMemory,
+        Some(Ended::Signal(libc::SIGKILL)) if rescued => Cause::Shutdown,
+        Some(Ended::Status(status)) => Cause::Status(status),
+        Some(Ended::Signal(signal)) => Cause::Signal(signal),
     }
 }
 
@@ -102,6 +106,7 @@ mod tests {
         let forced = Circumstances { forced: true, ..Circumstances::default() };
         let hungry = Circumstances { out_of_memory: true, ..Circumstances::default() };
         let rescued = Circumstances { rescued: true, ..Circumstances::default() };
+        let expired = Circumstances { expired: true, ..rescued };
         let plain = Circumstances::default();
         let cases = [
             (Some(Ended::Status(0)), plain, Cause::Shutdown),
@@ -111,6 +116,7 @@ mod tests {
             (Some(Ended::Signal(9)), hungry, Cause::OutOfMemory),
             (Some(Ended::Signal(9)), plain, Cause::Signal(9)),
             (Some(Ended::Signal(9)), rescued, Cause::Shutdown),
+            (Some(Ended::Signal(9)), expired, Cause::LeaseExpired),
             (Some(Ended::Signal(2)), forced, Cause::Shutdown),
             (Some(Ended::Status(3)), hungry, Cause::Status(3)),
             (None, plain, Cause::Unknown),

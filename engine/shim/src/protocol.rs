@@ -52,6 +52,9 @@ pub enum Request {
     Resume,
     /// Let a guest run that is restored. Answered by [`Reply::Done`].
     Activate,
+    /// Kill everything at this time of the clock that counts from boot, sleep included (seconds and
+    /// nanoseconds), unless told otherwise before; none: not at all. Answered by [`Reply::Done`].
+    Lease(Option<(u64, u32)>),
     /// Kill everything. Answered by [`Reply::Exited`] when nothing is left.
     Kill,
 }
@@ -151,6 +154,8 @@ pub enum Cause {
     Shutdown,
     Reboot,
     Forced,
+    /// By [`Request::Lease`].
+    LeaseExpired,
     OutOfMemory,
     Status(i32),
     Signal(i32),

@@ -31,9 +31,11 @@ use crate::{
 
 mod birth;
 mod conversation;
+mod lease;
 mod moving;
 pub(crate) use birth::log;
 use conversation::Conversation;
+use lease::Lease;
 
 /// How often an init is looked at that does not understand yet.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -92,6 +94,7 @@ struct Shim {
     /// Asked to shut init down, and init has not understood yet.
     asking: bool,
     forced: bool,
+    lease: Lease,
 }
 
 impl Shim {
@@ -125,6 +128,7 @@ impl Shim {
             hold,
             asking: false,
             forced: false,
+            lease: Lease::default(),
         })
     }
 
@@ -163,6 +167,12 @@ impl Shim {
         if self.asking {
             self.ask_to_shut_down();
         }
+        if events.lease {
+            self.lease.expire();
+            if let Err(fault) = self.kill() {
+                log(&fault.to_string());
+            }
+        }
         if events.init { exit::of_init(&self.guest.pidfd) } else { None }
     }
 
@@ -178,7 +188,8 @@ impl Shim {
         }
         let holders = fds.len();
         let none = self.guest.pidfd.as_fd();
-        let holds = self.hold.as_ref().map_or([None, None], live::Hold::descriptors);
+        let [one, other] = self.hold.as_ref().map_or([None, None], live::Hold::descriptors);
+        let holds = [one, other, self.lease.timer()];
         for holder in holds {
             let wanted = if holder.is_some() { PollFlags::IN } else { PollFlags::empty() };
             fds.push(PollFd::from_borrowed_fd(holder.unwrap_or(none), wanted));
@@ -195,14 +206,13 @@ impl Shim {
         // An error is an interruption: nothing is ready then.
         let _ = poll(&mut fds, timeout.as_ref());
         let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let held = |place: usize| holds[place].is_some() && ready(&fds[holders + place]);
         Events {
             init: ready(&fds[0]),
             console: ready(&fds[1]),
             listener: ready(&fds[2]),
-            hold: fds[holders..conversations]
-                .iter()
-                .zip(holds)
-                .any(|(fd, holder)| holder.is_some() && ready(fd)),
+            hold: held(0) || held(1),
+            lease: held(2),
             viewers: fds[3..holders]
                 .iter()
                 .map(|fd| {
@@ -289,16 +299,25 @@ impl Shim {
             Request::Kill => {
                 conversation.watch();
                 self.forced = true;
-                let group = self.spec.cgroups.group(&self.spec.instance);
-                group.kill().doing("kill the guest")?;
-                if let Some(hold) = &mut self.hold {
-                    hold.end_criu();
-                }
+                self.kill()?;
                 None
+            }
+            Request::Lease(until) => {
+                self.lease.set(until).doing("set the lease")?;
+                Some((Reply::Done, None))
             }
             // Answered above.
             Request::Checkpoint(_) | Request::Resume | Request::Activate => None,
         })
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        let group = self.spec.cgroups.group(&self.spec.instance);
+        group.kill().doing("kill the guest")?;
+        if let Some(hold) = &mut self.hold {
+            hold.end_criu();
+        }
+        Ok(())
     }
 
     fn ask_to_shut_down(&mut self) {
@@ -320,6 +339,7 @@ impl Shim {
         let group = self.spec.cgroups.group(&self.spec.instance);
         let circumstances = exit::Circumstances {
             forced: self.forced,
+            expired: self.lease.expired,
             out_of_memory: group.ran_out_of_memory(),
             rescued: self.hello.rescued,
         };
@@ -349,6 +369,7 @@ struct Events {
     console: bool,
     listener: bool,
     hold: bool,
+    lease: bool,
     /// Readable, writable.
     viewers: Vec<(bool, bool)>,
     /// Something was said, the program ended.

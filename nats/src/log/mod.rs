@@ -23,7 +23,11 @@ use stapes_core::{
         AppendError, Appended, Commit, EventLog, Follower, ReadError, Stored, check_shape,
     },
 };
-use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -218,13 +222,20 @@ impl Inner {
             return Err(fault.read());
         }
         let known = self.shared.head();
-        let info = stream::info(&self.connection, &self.names.log).await?;
-        self.note(&info);
-        let head = Sequence(info.state.last_sequence);
-        if head < known {
-            return Err(ReadError::Regressed { asked: known, head });
+        let since = Instant::now();
+        loop {
+            let info = stream::info(&self.connection, &self.names.log).await?;
+            self.note(&info);
+            let head = Sequence(info.state.last_sequence);
+            if head >= known {
+                return Ok(head);
+            }
+            // One that leads since a moment ago may not have applied yet what it holds.
+            if since.elapsed() > tail::SHORTER_MAX {
+                return Err(ReadError::Regressed { asked: known, head });
+            }
+            tokio::time::sleep(tail::RETRY_PAUSE).await;
         }
-        Ok(head)
     }
 
     /// Waits until everything up to `sequence` is known here; tells whether it is.

@@ -38,10 +38,10 @@ const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How long the servers keep a consumer whose process is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 /// Between two attempts to make a consumer.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// A leader that has just been chosen may not know all at once; a log that is shorter for so long
 /// went backwards.
-const SHORTER_MAX: Duration = Duration::from_secs(10);
+pub(super) const SHORTER_MAX: Duration = Duration::from_secs(10);
 /// Records taken in at once.
 const CHUNK: usize = 512;
 

@@ -257,6 +257,7 @@ fn exit(cause: ExitCause) -> String {
         ExitCause::Signal(signal) => return format!("init killed by signal {signal}"),
         ExitCause::HostReboot => "host-reboot",
         ExitCause::Lost => "lost",
+        ExitCause::LeaseExpired => "lease expired",
     };
     fixed.to_owned()
 }

@@ -167,7 +167,7 @@ async fn keep(
         auto_update: false,
         profiles: described.profiles,
         aliases: described.aliases,
-        node: None,
+        node: api.here(),
     };
     api.begin(Command::ImportImage(Box::new(import)), caller).await
 }

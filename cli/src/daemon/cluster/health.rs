@@ -10,7 +10,7 @@ use std::{
 use chrono::Utc;
 use stapes_api::backend::Lost;
 use stapes_core::{
-    ids::{NodeId, Sequence},
+    ids::Sequence,
     port::log::EventLog,
 };
 
@@ -31,8 +31,6 @@ pub(crate) struct Pulse {
     pub(crate) keepers: BTreeSet<String>,
     pub(crate) leader: Option<String>,
     pub(crate) answering: usize,
-    /// Members whose beats do not come.
-    pub(crate) unheard: BTreeSet<NodeId>,
 }
 
 /// Listens for as long as the member is there.
@@ -82,6 +80,6 @@ async fn ask(member: &Member) -> Result<Pulse, String> {
         keepers: keepers.collect(),
         leader: kept.leader,
         answering,
-        ..Pulse::default()
+        lost: None,
     })
 }

@@ -15,7 +15,7 @@ use stapes_api::{
 use stapes_control::Control;
 use stapes_core::{ids::NodeId, port::peer::PeerAddress};
 use stapes_nats::{
-    ConnectConfig, Connection, JetStreamLog, LogConfig, OpenError,
+    ConnectConfig, Connection, JetStreamLog, LogConfig, NatsPresence, OpenError,
     managed::{ManagedError, ManagedServer, server_name},
 };
 use stapes_node::identity::{ClusterIdentity, IdentityError};
@@ -23,6 +23,7 @@ use stapes_node::identity::{ClusterIdentity, IdentityError};
 use super::{
     super::directory::Directory,
     config::{ClusterConfig, ConfigError, LogPlace, Neighbour},
+    ears::MemberEars,
     health::Pulse,
     servers::{self, AddressError},
 };
@@ -59,12 +60,15 @@ pub(crate) struct Member {
     /// The configuration as it is kept up to date.
     pub(super) current: Mutex<ClusterConfig>,
     pub(super) pulse: RwLock<Pulse>,
+    connection: Connection,
+    ears: OnceLock<Arc<MemberEars>>,
 }
 
 /// The log of a member, and what it is reached by.
 pub(super) struct Reached {
     pub(super) server: Option<ManagedServer>,
     pub(super) log: JetStreamLog,
+    pub(super) connection: Connection,
 }
 
 impl Member {
@@ -94,6 +98,8 @@ impl Member {
             current: Mutex::new(config.clone()),
             pulse: RwLock::default(),
             peers: OnceLock::new(),
+            connection: reached.connection,
+            ears: OnceLock::new(),
             config,
         })
     }
@@ -113,7 +119,7 @@ impl Member {
             servers,
             servers_answering: u32::try_from(pulse.answering).unwrap_or(u32::MAX),
             head: pulse.head.0,
-            unheard: pulse.unheard.into_iter().collect(),
+            unheard: self.ears.get().map(|ears| ears.unheard()).unwrap_or_default(),
         }
     }
 
@@ -124,6 +130,17 @@ impl Member {
             return vec!["database-leader".to_owned(), "database".to_owned()];
         }
         if pulse.keepers.contains(&name) { vec!["database".to_owned()] } else { Vec::new() }
+    }
+
+    /// Where members say that they are there.
+    pub(crate) fn presence(&self) -> NatsPresence {
+        NatsPresence::new(self.connection.clone(), self.config.cluster)
+    }
+
+    /// From now on it is known who is heard.
+    pub(crate) fn hears_by(&self, ears: Arc<MemberEars>) {
+        // It is told once, by whoever made them.
+        let _ = self.ears.set(ears);
     }
 
     pub(super) async fn connect(
@@ -182,8 +199,8 @@ pub(super) async fn reach(
             return Err(AddressError::Malformed(config.address.clone()).into());
         }
     };
-    let log = JetStreamLog::open(connection, LogConfig::new(config.cluster, 1)).await?;
-    Ok(Reached { server, log })
+    let log = JetStreamLog::open(connection.clone(), LogConfig::new(config.cluster, 1)).await?;
+    Ok(Reached { server, log, connection })
 }
 
 /// Servers that are not ours are reached as their operators say in the URLs.

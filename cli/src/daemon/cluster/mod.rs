@@ -13,11 +13,13 @@ mod admit;
 mod carry;
 mod clear;
 mod config;
+mod ears;
 mod found;
 mod gate;
 mod health;
 mod history;
 mod join;
+mod leases;
 mod member;
 mod servers;
 mod tend;
@@ -40,10 +42,12 @@ use super::directory::Directory;
 
 pub(crate) use clear::clear;
 pub(crate) use config::{ClusterConfig, ConfigError};
+pub(crate) use ears::MemberEars;
 pub(crate) use gate::Gated;
 pub(crate) use health::listen;
 pub(crate) use history::{clean_host, seal};
 pub(crate) use join::{EntryError, enter, undo};
+pub(crate) use leases::GuestLeases;
 pub(crate) use member::{Member, MemberError};
 pub(crate) use tend::tend;
 

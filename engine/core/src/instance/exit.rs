@@ -88,6 +88,8 @@ fn ended(desk: &mut Desk<'_>, instance: &Instance, exited: &Exited) -> Result<()
 fn restarts(world: &World, instance: &Instance, exited: &Exited) -> bool {
     match exited.cause {
         ExitCause::GuestReboot => true,
+        // Nobody has taken it over, and its node is back.
+        ExitCause::LeaseExpired => true,
         ExitCause::HostReboot => autostarts(world, instance),
         ExitCause::OutOfMemory | ExitCause::Status(_) | ExitCause::Signal(_) => {
             let lived = match instance.status {

@@ -21,10 +21,12 @@ impl Instance {
     /// is cut off does not know it would not stop.
     #[must_use]
     pub fn is_ha(&self, world: &World) -> bool {
+        if !config::is_true(&self.config, "cluster.ha") {
+            return false;
+        }
         let expanded = self.expanded(world).unwrap_or_default();
         let target = expanded.config.get("replication.target");
-        config::is_true(&self.config, "cluster.ha")
-            && (self.replica.is_some() || target.is_some_and(|target| !target.is_empty()))
+        self.replica.is_some() || target.is_some_and(|target| !target.is_empty())
     }
 
     #[must_use]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{DriverError, storage::RootLayers};
 use crate::{
     ids::InstanceId,
+    lease::Boottime,
     spec::{GuestSpec, Incarnation, Limits},
 };
 
@@ -55,6 +56,8 @@ pub enum ExitCause {
     GuestReboot,
     /// Killed because it was asked for.
     Forced,
+    /// Killed because its node lost contact with the log: it may run elsewhere now.
+    LeaseExpired,
     /// The kernel killed its init for want of memory.
     OutOfMemory,
     /// Its init left with this status.
@@ -183,6 +186,12 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     async fn freeze(&self, instance: InstanceId) -> Result<(), DriverError>;
     async fn unfreeze(&self, instance: InstanceId) -> Result<(), DriverError>;
     async fn set_limits(&self, instance: InstanceId, limits: &Limits) -> Result<(), DriverError>;
+
+    /// It may run until then and no longer: whoever keeps it kills it then, whatever has become of
+    /// the daemon, and it ends as [`ExitCause::LeaseExpired`], which is told as an exit. A later
+    /// lease takes the place of an earlier one; none: it runs for as long as it likes.
+    async fn lease(&self, instance: InstanceId, until: Option<Boottime>)
+    -> Result<(), DriverError>;
 
     async fn running(&self, instance: InstanceId) -> Option<Running>;
     async fn measure(&self, instance: InstanceId) -> Result<Measured, DriverError>;

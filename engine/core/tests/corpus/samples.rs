@@ -420,6 +420,7 @@ pub(super) fn records() -> Vec<(String, Record)> {
     more("instance/requested.every-step", vec![requested(steps()).into()]);
     more("instance/requested.journey", vec![travelling().into()]);
     more("instance/stopped.every-cause", causes().map(|cause| stopped(cause).into()).into());
+    more("instance/stopped.lease-expired", vec![stopped(ExitCause::LeaseExpired).into()]);
     more("operation/accepted.every-verb", VERBS.map(|verb| accepted(verb).into()).into());
     more("operation/accepted.travels", TRAVELS.map(|verb| accepted(verb).into()).into());
     more("operation/succeeded.moved", vec![travelled()]);

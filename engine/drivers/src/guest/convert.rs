@@ -171,6 +171,7 @@ pub(super) const fn cause(cause: Cause) -> ExitCause {
         Cause::Shutdown => ExitCause::GuestShutdown,
         Cause::Reboot => ExitCause::GuestReboot,
         Cause::Forced => ExitCause::Forced,
+        Cause::LeaseExpired => ExitCause::LeaseExpired,
         Cause::OutOfMemory => ExitCause::OutOfMemory,
         Cause::Status(status) => ExitCause::Status(status),
         Cause::Signal(signal) => ExitCause::Signal(signal),

@@ -220,7 +220,7 @@ impl Inner {
     }
 
     /// Asks the guest's shim something that it answers when it is done.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         known: &Known,
         request: &Request,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use stapes_core::{
     ids::InstanceId,
+    lease::Boottime,
     port::{
         DriverError,
         guest::{ExitCause, Stop, did_not_stop, is_held},
@@ -30,6 +31,18 @@ enum Answer {
 }
 
 impl Inner {
+    /// Its shim minds the clock from now on.
+    pub(super) async fn lease(
+        &self,
+        instance: InstanceId,
+        until: Option<Boottime>,
+    ) -> Result<(), DriverError> {
+        let known = self.must_know(instance)?;
+        let until = until.map(|until| (until.0.as_secs(), until.0.subsec_nanos()));
+        self.ask(&known, &Request::Lease(until), "tell the guest's shim of its lease").await?;
+        Ok(())
+    }
+
     pub(super) async fn stop(
         self: &Arc<Self>,
         instance: InstanceId,

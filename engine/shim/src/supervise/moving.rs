@@ -43,6 +43,7 @@ impl Shim {
             | Request::Console { .. }
             | Request::ConsoleLog
             | Request::Shutdown
+            | Request::Lease(_)
             | Request::Kill => Ok(None),
         }
     }

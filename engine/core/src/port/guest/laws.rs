@@ -18,6 +18,7 @@ use futures::StreamExt as _;
 use super::{ExecSession, ExecSpec, ExitCause, Exited, Guests, Stop};
 use crate::{
     ids::{Epoch, Generation, InstanceId, PoolId},
+    lease::Boottime,
     port::{DriverError, storage::RootLayers},
     spec::{GuestSpec, IdMap, Incarnation, Limits, Security},
 };
@@ -79,6 +80,7 @@ pub async fn all(ground: &mut dyn Ground) {
     a_frozen_guest_is_shown_frozen(ground).await;
     guests_outlive_the_driver(ground).await;
     what_ended_unheard_is_told_at_adoption(ground).await;
+    a_guest_ends_with_its_lease(ground).await;
     a_guest_that_does_not_run_is_not_found(ground).await;
     moving::all(ground).await;
 }
@@ -333,6 +335,24 @@ async fn what_ended_unheard_is_told_at_adoption(ground: &mut dyn Ground) {
     assert_eq!(guests.adopt().await, Ok((vec![], vec![])));
 }
 
+async fn a_guest_ends_with_its_lease(ground: &mut dyn Ground) {
+    let guests = ground.guests().await;
+    let mut exits = guests.exits();
+    let (spec, root) = ground.guest().await;
+    let running = guests.start(&spec, &root).await.expect("start");
+    let far = Boottime(Duration::from_secs(u64::from(u32::MAX)));
+    for until in [Some(far), None, Some(far)] {
+        guests.lease(spec.instance, until).await.expect("lease");
+        assert_eq!(guests.running(spec.instance).await, Some(running));
+    }
+    guests.lease(spec.instance, Some(Boottime::default())).await.expect("lease");
+    let exited = next_exit(&mut exits).await;
+    assert_eq!(exited.incarnation, spec.incarnation);
+    assert_eq!(exited.cause, ExitCause::LeaseExpired);
+    assert_eq!(guests.running(spec.instance).await, None);
+    assert_eq!(guests.stop(spec.instance, Stop::Force).await, Ok(ExitCause::LeaseExpired));
+}
+
 async fn a_guest_that_does_not_run_is_not_found(ground: &mut dyn Ground) {
     let guests = ground.guests().await;
     let (spec, _) = ground.guest().await;
@@ -343,6 +363,7 @@ async fn a_guest_that_does_not_run_is_not_found(ground: &mut dyn Ground) {
     missing(guests.freeze(id).await);
     missing(guests.unfreeze(id).await);
     missing(guests.set_limits(id, &Limits::default()).await);
+    missing(guests.lease(id, None).await);
     missing(guests.measure(id).await.map(drop));
     missing(guests.exec(id, &command(&["true"])).await.map(drop));
     missing(guests.console(id, (80, 25)).await.map(drop));

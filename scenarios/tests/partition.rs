@@ -1,0 +1,106 @@
+//! A machine that is cut off stops what may run elsewhere before the others take it over; and it
+//! never runs it a second time when it is back.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use stapes_scenarios::hosts::{Hosts, busybox};
+
+/// Whether the machine has a process of the instance.
+fn runs(hosts: &Hosts, at: usize, id: &str) -> bool {
+    hosts.hosts[at].traces().cgroups().iter().any(|path| {
+        path.to_string_lossy().contains(id)
+            && fs::read_to_string(path.join("cgroup.procs"))
+                .is_ok_and(|pids| !pids.trim().is_empty())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_moves_away_from_a_lost_machine_ran_once() {
+    let mut hosts = Hosts::new(3);
+    hosts.form_cluster().await;
+    hosts.import(0, &busybox(), "busybox");
+    hosts.hosts[0].stapes(&["launch", "busybox", "ha", "--target", "n3"]);
+    hosts.hosts[0].stapes(&["launch", "busybox", "plain", "--target", "n3"]);
+    let keys = ["replication.target=n2", "replication.interval=5s", "cluster.ha=true"];
+    for key in keys {
+        hosts.hosts[0].stapes(&["config", "set", "ha", key]);
+    }
+    let id = |value: serde_json::Value| {
+        value["config"]["volatile.uuid"].as_str().expect("it has an id").to_owned()
+    };
+    let ha = id(hosts.instance(0, "ha").await);
+    let plain = id(hosts.instance(0, "plain").await);
+    hosts
+        .wait_for("a replica is there", async || {
+            hosts.hosts[0].stapes(&["log", "ha"]).contains("replicated to n2")
+        })
+        .await;
+
+    hosts.cut_off(2);
+    let since = Instant::now();
+    let (mut stopped, mut taken) = (None, None);
+    while taken.is_none() {
+        let both = runs(&hosts, 2, &ha) && runs(&hosts, 1, &ha);
+        assert!(!both, "it runs on both after {:?}", since.elapsed());
+        stopped = stopped.or_else(|| (!runs(&hosts, 2, &ha)).then(|| since.elapsed()));
+        taken = runs(&hosts, 1, &ha).then(|| since.elapsed());
+        assert!(
+            since.elapsed() < Duration::from_secs(120),
+            "nobody took it over:\n{}",
+            hosts.hosts[0].said()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eprintln!("fenced after {stopped:?}, taken over after {taken:?}");
+    assert!(stopped < taken);
+    assert!(runs(&hosts, 2, &plain), "what cannot run elsewhere runs on");
+    assert_eq!(hosts.location(0, "ha").await, "n2");
+    assert_eq!(hosts.instance(0, "plain").await["status"], "Error");
+    eprintln!("{}", hosts.hosts[0].stapes(&["log", "ha"]));
+
+    hosts.reconnect(2);
+    hosts
+        .wait_for("the machine is back", async || {
+            hosts.instance(0, "plain").await["status"] == "Running"
+        })
+        .await;
+    assert_eq!(hosts.location(2, "ha").await, "n2");
+    let left = Instant::now();
+    while left.elapsed() < Duration::from_secs(5) {
+        assert!(!runs(&hosts, 2, &ha), "it never runs it again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(runs(&hosts, 1, &ha));
+    for name in ["ha", "plain"] {
+        hosts.hosts[0].stapes(&["delete", "--force", name]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_writes_are_refused_and_reads_go_on() {
+    let mut hosts = Hosts::simulated(3);
+    hosts.form_cluster().await;
+    hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
+    for lost in [1, 2] {
+        hosts.hosts[lost].crash_all().await;
+    }
+    hosts
+        .wait_for("writes are refused", async || {
+            let asked = Instant::now();
+            let refused = hosts.hosts[0].try_stapes(&["config", "set", "web", "user.a=1"]);
+            let at_once = asked.elapsed() < Duration::from_secs(5);
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            !refused.status.success() && at_once && said.contains("n2") && said.contains("n3")
+        })
+        .await;
+    assert!(hosts.hosts[0].stapes(&["list"]).contains("web"));
+    hosts.hosts[1].start().await;
+    hosts
+        .wait_for("writes are taken again", async || {
+            hosts.hosts[0].try_stapes(&["config", "set", "web", "user.a=2"]).status.success()
+        })
+        .await;
+}
