@@ -24,7 +24,7 @@ async fn what_moves_away_from_a_lost_machine_ran_once() {
     hosts.import(0, &busybox(), "busybox");
     hosts.hosts[0].stapes(&["launch", "busybox", "ha", "--target", "n3"]);
     hosts.hosts[0].stapes(&["launch", "busybox", "plain", "--target", "n3"]);
-    let keys = ["replication.target=n2", "replication.interval=5s", "cluster.ha=true"];
+    let keys = ["replication.target=n2", "replication.interval=10", "cluster.ha=true"];
     for key in keys {
         hosts.hosts[0].stapes(&["config", "set", "ha", key]);
     }
@@ -59,7 +59,13 @@ async fn what_moves_away_from_a_lost_machine_ran_once() {
     assert!(runs(&hosts, 2, &plain), "what cannot run elsewhere runs on");
     assert_eq!(hosts.location(0, "ha").await, "n2");
     assert_eq!(hosts.instance(0, "plain").await["status"], "Error");
-    eprintln!("{}", hosts.hosts[0].stapes(&["log", "ha"]));
+    // The events tell it in this order, whoever reads them.
+    let told = hosts.hosts[1].stapes(&["log", "--flat", "--reverse", "--since", "5m"]);
+    let mut rest = told.as_str();
+    for word in ["node.lost", "node.fenced", "instance.moved", "instance.started"] {
+        let at = rest.find(word).unwrap_or_else(|| panic!("no {word} in its place:\n{told}"));
+        rest = &rest[at + word.len()..];
+    }
 
     hosts.reconnect(2);
     hosts

@@ -9,10 +9,7 @@ use std::{
 
 use chrono::Utc;
 use stapes_api::backend::Lost;
-use stapes_core::{
-    ids::Sequence,
-    port::log::EventLog,
-};
+use stapes_core::{ids::Sequence, port::log::EventLog};
 
 use super::member::Member;
 
@@ -75,11 +72,5 @@ async fn ask(member: &Member) -> Result<Pulse, String> {
     let there = kept.others.iter().filter(|replica| !replica.offline).count();
     let answering = there + usize::from(kept.leader.is_some());
     let keepers = kept.others.into_iter().map(|replica| replica.name).chain(kept.leader.clone());
-    Ok(Pulse {
-        head,
-        keepers: keepers.collect(),
-        leader: kept.leader,
-        answering,
-        lost: None,
-    })
+    Ok(Pulse { head, keepers: keepers.collect(), leader: kept.leader, answering, lost: None })
 }

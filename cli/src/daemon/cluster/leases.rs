@@ -69,7 +69,9 @@ impl GuestLeases {
     }
 
     async fn tell(&self) {
-        let Some(until) = *self.until.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+        let Some(until) = *self.until.lock().unwrap_or_else(PoisonError::into_inner) else {
+            return;
+        };
         let mut told = self.told.lock().await;
         let movable = self.movable(false);
         for id in told.difference(&movable).copied().filter(|id| self.is_bound(*id)) {
