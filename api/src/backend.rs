@@ -119,6 +119,9 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Decides a command. When it answers, the views hold the decision.
     async fn submit(&self, command: Command, request: Request) -> Result<Accepted, Refusal>;
 
+    /// Waits a moment until what is read is at least as new as this.
+    async fn reach(&self, sequence: Sequence);
+
     /// Lends the world as it is now. The look must be short: nothing is written meanwhile.
     fn read(&self, look: &mut dyn FnMut(&World));
 

@@ -87,6 +87,11 @@ impl Backend for Viewed {
         })
     }
 
+    async fn reach(&self, sequence: Sequence) {
+        // What is older than asked for is told all the same.
+        let _ = self.views.wait_for(sequence, READ_YOUR_WRITES_MAX).await;
+    }
+
     fn read(&self, look: &mut dyn FnMut(&World)) {
         self.views.read(look);
     }

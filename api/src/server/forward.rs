@@ -6,7 +6,8 @@
 //!        ◄──────────── answer, or bytes both ways ◄──────┘
 //! ```
 //!
-//! Lists never come this way, and what a member passed on is never passed on again.
+//! The answer comes back once this member knows as much as that one did: what the client was told of,
+//! it finds here. Lists never come this way, and what a member passed on is never passed on again.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use stapes_core::{
-    ids::{NodeId, OperationId},
+    ids::{NodeId, OperationId, Sequence},
     instance::Target,
     node::{Node, Reach},
     operation::{Class, ResourceKind},
@@ -33,7 +34,7 @@ use super::{
     Api,
     fault::Fault,
     params::Params,
-    peer::{ACTOR, Caller},
+    peer::{ACTOR, Caller, SEQUENCE},
     show,
 };
 use crate::tls::PeerCertificate;
@@ -47,7 +48,13 @@ const HOPS: [header::HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCO
 pub(super) async fn elsewhere(State(api): State<Api>, request: Request, next: Next) -> Response {
     // On the network there are only members.
     let passed_on = request.extensions().get::<PeerCertificate>().is_some();
-    if api.cluster.is_none() || passed_on {
+    if passed_on {
+        let mut response = next.run(request).await;
+        let sequence = api.look(|world| world.sequence.0);
+        response.headers_mut().insert(SEQUENCE, sequence.into());
+        return response;
+    }
+    if api.cluster.is_none() {
         return next.run(request).await;
     }
     let wanted = api.look(|world| destination(&api, world, request.method(), request.uri()));
@@ -201,6 +208,11 @@ async fn pass_on(api: &Api, to: &Node, request: Request) -> Result<Response, Fau
     }
     let passed = passed.body(body).map_err(|error| Fault::bad_request(error.to_string()))?;
     let mut response = sender.send_request(passed).await.map_err(broken)?;
+    // Whoever is told of something finds it here, too.
+    let told = response.headers_mut().remove(SEQUENCE);
+    if let Some(sequence) = told.and_then(|told| told.to_str().ok()?.parse().ok()) {
+        api.backend.reach(Sequence(sequence)).await;
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let theirs = hyper::upgrade::on(&mut response);
         if let Some(ours) = ours {

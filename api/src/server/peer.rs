@@ -62,6 +62,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
+/// The header in which a member says how new its answer is to what another passed on.
+pub(super) const SEQUENCE: &str = "x-stapes-sequence";
+
 /// The header in which a member says whose request it passes on: `unix/1000/alice`.
 pub(super) const ACTOR: &str = "x-stapes-actor";
 

@@ -250,7 +250,7 @@ async fn a_write_that_finds_no_room_leaves_nothing() {
         let entry = entry.unwrap();
         match std::fs::copy(entry.path(), crashed.path().join(entry.file_name())) {
             // The next segment's file, which is being prepared and gets its name just now.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             copied => drop(copied.unwrap()),
         }
     }
