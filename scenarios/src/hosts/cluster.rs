@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
 use super::{Hosts, UPLINK};
 use crate::real::{busybox_image, stapes};
 
@@ -45,42 +43,6 @@ impl Hosts {
         }
     }
 
-    /// What the first machine's daemon knows of an instance.
-    ///
-    /// # Panics
-    /// When there is no such instance.
-    pub async fn instance(&self, at: usize, name: &str) -> Value {
-        let path = format!("/1.0/instances/{name}");
-        let answer = self.hosts[at].client().get(&path).await;
-        answer.unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// The machine that an instance is on, as machine `at` tells it.
-    pub async fn location(&self, at: usize, name: &str) -> String {
-        self.instance(at, name).await["location"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// The instance's address in the guests' network.
-    ///
-    /// # Panics
-    /// When it has none in time.
-    pub async fn address(&self, at: usize, name: &str) -> String {
-        let path = format!("/1.0/instances/{name}/state");
-        let mut found = None;
-        self.wait_for(&format!("{name} has an address"), async || {
-            let state: Value = self.hosts[at].client().get(&path).await.unwrap_or_default();
-            let addresses = state["network"]["eth0"]["addresses"].as_array().cloned();
-            let inet = addresses
-                .unwrap_or_default()
-                .into_iter()
-                .find(|address| address["family"] == "inet" && address["scope"] == "global");
-            found = inet.and_then(|address| Some(address["address"].as_str()?.to_owned()));
-            found.is_some()
-        })
-        .await;
-        found.expect("it was waited for")
-    }
-
     /// Waits until it is so.
     ///
     /// # Panics
@@ -103,14 +65,6 @@ impl Hosts {
     pub fn import(&self, at: usize, file: &std::path::Path, alias: &str) {
         let file = file.to_str().expect("a plain path");
         self.hosts[at].stapes(&["image", "import", file, "--alias", alias]);
-    }
-
-    /// The client's own address in the guests' network: the last but one of its range.
-    pub fn join_guests(&self) {
-        let shown = self.hosts[0].stapes(&["network", "get", "stapesbr0", "ipv4.address"]);
-        let (gateway, prefix) = shown.trim().split_once('/').expect("an address and its prefix");
-        let (net, _) = gateway.rsplit_once('.').expect("an IPv4 address");
-        self.client.address("eth0", &format!("{net}.254/{prefix}"));
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod cluster;
 mod counter;
+mod guests;
 mod host;
 mod namespace;
 
