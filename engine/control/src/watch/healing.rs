@@ -1,6 +1,9 @@
 //! Who is lost, who is back, and what becomes of what ran on a node that is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use stapes_core::{
@@ -8,7 +11,7 @@ use stapes_core::{
     command::Command,
     ids::{InstanceId, NodeId},
     lease::Boottime,
-    node::Reach,
+    node::{Node, Reach},
 };
 
 use super::Post;
@@ -21,6 +24,9 @@ const TAKEN_OVER_MAX: usize = 16;
 pub(super) struct Healing {
     /// When this member read that others are lost, by what the log says of it.
     read: BTreeMap<NodeId, (DateTime<Utc>, Boottime)>,
+    /// When this member first saw that others are online, as the log has it: one that comes, or comes
+    /// back, has not been silent before.
+    online: BTreeMap<NodeId, Boottime>,
     /// What could not be taken over; tried again when its node is lost again.
     refused: BTreeSet<InstanceId>,
     frozen: Option<String>,
@@ -61,7 +67,9 @@ impl Healing {
         if world.nodes.len() < 2 {
             return Judgement::default();
         }
-        self.read.retain(|id, _| world.nodes.get(id).is_some_and(|node| !node.is_online()));
+        let is_online = |id: &NodeId| world.nodes.get(id).is_some_and(Node::is_online);
+        self.read.retain(|id, _| !is_online(id) && world.nodes.contains_key(id));
+        self.online.retain(|id, _| is_online(id));
         let mut heard = BTreeMap::new();
         for node in world.nodes.values().filter(|node| node.id != at.node) {
             let lost_for = node.away_since().map(|since| {
@@ -71,7 +79,12 @@ impl Healing {
                 }
                 now.since(read.1)
             });
-            if let Some(silent_for) = at.ears.silence(node.id) {
+            let present = match lost_for {
+                None => now.since(*self.online.entry(node.id).or_insert(now)),
+                Some(_) => Duration::MAX,
+            };
+            if let Some(silence) = at.ears.silence(node.id) {
+                let silent_for = silence.min(present);
                 heard.insert(node.id, Heard { silent_for, lost_for });
             }
         }

@@ -141,6 +141,22 @@ async fn the_silent_are_lost_then_fenced_and_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_comes_back_has_the_time_to_be_heard() {
+    let controls = cluster(&FOUR).await;
+    let told = watch(&controls[..3], &FOUR);
+    seconds(5).await;
+    told.silence_of(&["four"]);
+    seconds(20).await;
+    assert!(matches!(reach(&controls[1], "four"), Reach::Unreachable { .. }));
+    // It says so on the log; none of its beats has come yet.
+    ask(&controls[3], Command::ReturnNode { node: id("four") }).await;
+    seconds(10).await;
+    assert_eq!(reach(&controls[1], "four"), Reach::Online);
+    seconds(5).await;
+    assert!(matches!(reach(&controls[1], "four"), Reach::Unreachable { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_many_fall_silent_nothing_is_taken_over() {
     let controls = cluster(&FOUR).await;
     let told = watch(&controls[..2], &FOUR);
