@@ -27,6 +27,7 @@ use stapes_nats::managed::Stop;
 use stapes_node::identity::{
     ClusterIdentity, IdentityError, JoinToken, Member as Membership, TokenError, hash_secret,
 };
+use uuid::Uuid;
 
 use super::{
     super::directory::Directory,
@@ -67,6 +68,10 @@ pub(super) enum JoiningError {
     Identity(#[from] IdentityError),
     #[error("no member lets this server in: {0}")]
     Nobody(String),
+    #[error(
+        "the member that answered is of cluster {found}, the join token of {token}: make a new one with `stapes cluster add NAME` on a member; nothing was changed"
+    )]
+    OtherCluster { token: Uuid, found: Uuid },
     #[error("the member's answer cannot be read: {0}")]
     Answer(#[from] serde_json::Error),
     #[error(transparent)]
@@ -148,6 +153,10 @@ async fn attempt(
     let asked =
         Asked { secret: token.secret.clone(), node, request, address: wanted.address.clone() };
     let admitted = ask(&token, &asked).await?;
+    // Who answered is proved by the fingerprint; a token without the id takes its word for that.
+    if let Some(of_token) = token.cluster.filter(|of_token| *of_token != admitted.cluster) {
+        return Err(JoiningError::OtherCluster { token: of_token, found: admitted.cluster });
+    }
     let hosts = vec![host(&wanted.address).to_owned()];
     let membership = Membership { cluster: admitted.cluster, node, hosts };
     let identity = ClusterIdentity::install(

@@ -168,7 +168,7 @@ impl Clustering for Here {
             addresses: addresses.to_vec(),
             secret: secret.clone(),
             expires_at,
-            cluster: member.config.cluster,
+            cluster: Some(member.config.cluster),
         };
         Ok(DrawnToken {
             secret_hash: hash_secret(secret.expose()),

@@ -1,8 +1,9 @@
 //! Join tokens: what an operator carries from a member to the machine that is to join.
 //!
-//! In the dialect's form, base64 of a JSON object, with the cluster's id added. The fingerprint
-//! proves the cluster to the joiner, the secret proves the joiner to the cluster. The log holds the
-//! hash of the secret only; a token is spent, or runs out, by a decision on it.
+//! In the dialect's form, base64 of a JSON object, with the cluster's id added; a token that the
+//! dialect's own clients put together has none, and the cluster says it when it lets the joiner in.
+//! The fingerprint proves the cluster to the joiner, the secret proves the joiner to the cluster.
+//! The log holds the hash of the secret only; a token is spent, or runs out, by a decision on it.
 
 use std::fmt;
 
@@ -80,8 +81,9 @@ pub struct JoinToken {
     pub addresses: Vec<String>,
     pub secret: Secret,
     pub expires_at: DateTime<Utc>,
-    /// Not in the dialect, whose clients ignore it.
-    pub cluster: Uuid,
+    /// Not in the dialect: its clients ignore it, and make tokens without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Uuid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,7 +166,7 @@ mod tests {
             addresses: vec!["10.0.0.1:8443".to_owned(), "[fd00::1]:8443".to_owned()],
             secret: Secret::draw(),
             expires_at: at("2026-11-21T15:00:00Z"),
-            cluster: Uuid::from_u128(7),
+            cluster: Some(Uuid::from_u128(7)),
         }
     }
 
@@ -186,6 +188,21 @@ mod tests {
             assert!(value.get(field).is_some(), "{field}: {value}");
         }
         assert_eq!(value["expires_at"], "2026-11-21T15:00:00Z");
+    }
+
+    #[test]
+    fn what_the_dialects_client_puts_together_is_a_token() {
+        // As `incus cluster add n2` prints it: its own order of fields, and nothing of ours.
+        let fingerprint = "ab".repeat(32);
+        let secret = "0f".repeat(32);
+        let json = format!(
+            r#"{{"server_name":"n2","fingerprint":"{fingerprint}","addresses":["10.0.0.1:8443"],"secret":"{secret}","expires_at":"2026-11-21T15:00:00.123456789+01:00"}}"#
+        );
+        let token = JoinToken::parse(&STANDARD.encode(json), at("2026-11-21T13:00:00Z")).unwrap();
+        assert_eq!((token.name.as_str(), token.cluster), ("n2", None));
+        assert_eq!((token.secret.expose(), token.fingerprint.as_str()), (&*secret, &*fingerprint));
+        // And what has no id is written without one.
+        assert_eq!(JoinToken::parse(&token.encode(), at("2026-11-21T13:00:00Z")), Ok(token));
     }
 
     #[test]
