@@ -80,6 +80,14 @@ impl Neighbours {
         self.moments.doomed.send_replace(None);
     }
 
+    /// Nothing is fetched from this node until its daemon starts again.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn silence(&self, node: NodeId) {
+        self.sources.lock().expect("no holder panics").remove(&node);
+    }
+
     /// Whose daemon was struck.
     #[must_use]
     pub fn struck(&self) -> watch::Receiver<Option<NodeId>> {
@@ -268,7 +276,7 @@ impl Host {
         let control = Control::sealing(self.log.clone(), self.secrets.clone());
         let node = self.id();
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
-        control.found(self.node(node)).await.expect("the installation is founded");
+        control.found(self.facts()).await.expect("the installation is founded");
         let (storage, checkpoints) = (self.storage.clone(), self.dir.path().join("checkpoints"));
         let exchange = Arc::new(Exchange { storage, checkpoints });
         let drivers = Drivers {
@@ -301,15 +309,17 @@ impl Host {
         NodeId::derive(&[&self.name])
     }
 
-    fn node(&self, node: NodeId) -> node::Start {
+    /// What its daemons say of it when they start.
+    #[must_use]
+    pub fn facts(&self) -> node::Start {
         node::Start {
-            node,
+            node: self.id(),
             name: self.name.clone(),
             architecture: "x86_64".to_owned(),
             cpus: 2,
             memory_bytes: 8 << 30,
             boot: uuid::Uuid::nil(),
-            version: "0".to_owned(),
+            version: "0.1.0".to_owned(),
         }
     }
 }

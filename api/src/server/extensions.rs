@@ -52,6 +52,7 @@ pub const API_EXTENSIONS: &[&str] = &[
     "clustering_failure_domains",
     "clustering_evacuation",
     "clustering_groups",
+    "cluster_internal_copy",
     "cluster_member_state",
     "stapes_log",
     "stapes_history",

@@ -386,6 +386,9 @@ impl Command {
                 | Self::ReconfigureInstance { .. }
                 | Self::RestoreSnapshot { .. }
                 | Self::RebuildInstance { .. }
+                | Self::MoveInstance { .. }
+                | Self::ReplicateInstance { .. }
+                | Self::TakeOverInstance { .. }
                 | Self::ImportImage(_)
                 | Self::CreateImageAlias { .. }
                 | Self::ChangeImageAlias { .. }

@@ -2,7 +2,7 @@
 //! case is one line.
 //!
 //! A decision is told in short: the events by their types, stream by stream as in the log (without those of
-//! names), `;`, the work that is ordered. A refusal is told by its text.
+//! names and of the guard), `;`, the work that is ordered. A refusal is told by its text.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     decision::{Context, Decision},
     event::Event,
     ids::{CommitId, Epoch, InstanceId, NodeId, OperationId, Sequence, StreamId, StreamKind},
-    instance::{Create, Instance, Source, Target},
+    instance::{self, Create, Instance, Source, Target},
     node::Start,
     operation::{self, Gain},
     port::{
@@ -26,6 +26,7 @@ use crate::{
     profile::Wanted,
     record::{Actor, Body, Record, Recorded},
     rejection::Rejection,
+    server::Server,
     spec::GuestSpec,
     task::{Failure, FailureKind, Outcome, Report, Task, Work},
     world::World,
@@ -34,6 +35,7 @@ use crate::{
 mod furniture;
 
 use furniture::furniture;
+pub(crate) use furniture::import;
 
 /// What happened before.
 #[derive(Clone, Debug)]
@@ -121,13 +123,10 @@ impl House {
                 self.append(&context, context.operation, *stream, body);
             }
             Members => {
-                for name in ["test", "two", "three"] {
-                    self.take(&Asked(Command::StartNode(Box::new(node(name)))));
-                    let (address, fingerprint) = (format!("{name}:8443"), String::new());
-                    let joined = crate::node::Event::Joined { address, fingerprint };
-                    self.take(&Happened(node_stream(name), joined.into()));
+                for command in furniture::members() {
+                    self.take(&Asked(command));
+                    self.take(&Done);
                 }
-                self.take(&Done);
             }
             Ended(name, cause, after_seconds) => {
                 let exited = self.exited(name, *cause, *after_seconds);
@@ -216,7 +215,7 @@ impl House {
         let context = self.context();
         let mut decision = Decision::for_context(&context);
         let lost = node(name).node;
-        crate::instance::node_lost(&self.world, &context, &mut decision, lost)
+        instance::node_lost(&self.world, &context, &mut decision, lost)
             .expect("what was can be again");
         told(&decision)
     }
@@ -267,18 +266,25 @@ impl House {
         }
     }
 
-    /// What the placement of a new instance weighed.
+    /// What the placement of a new instance, or of one that moves, weighed.
     #[track_caller]
-    pub(crate) fn told_placement(&self, command: &Command) -> Vec<crate::instance::Considered> {
+    pub(crate) fn told_placement(&self, command: &Command) -> Vec<instance::Considered> {
         let decision = decide(&self.world, &self.context(), command).expect("it is taken");
         let events = decision.events.into_iter().flat_map(|(_, events)| events);
-        let created = events.filter_map(|event| {
-            let Event::Instance(crate::instance::Event::Created(created)) = event else {
-                return None;
-            };
-            Some(created.placement)
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others place nothing")]
+        let weighed = events.filter_map(|event| match event {
+            Event::Instance(instance::Event::Created(created)) => Some(created.placement),
+            Event::Instance(instance::Event::Requested { journey, .. }) => Some(journey?.placement),
+            _ => None,
         });
-        created.flatten().collect()
+        weighed.flatten().collect()
+    }
+
+    /// Whether the decision cannot pass another one that it may depend on.
+    #[track_caller]
+    pub(crate) fn is_guarded(&self, command: &Command) -> bool {
+        let decision = decide(&self.world, &self.context(), command).expect("it is taken");
+        decision.events.iter().any(|(stream, _)| *stream == Server::guard())
     }
 
     pub(crate) fn any_context(&self) -> Context {
@@ -301,6 +307,12 @@ impl House {
         let task = self.tasks.remove(0);
         let outcome = self.performed(&task);
         self.report(&task, outcome);
+    }
+
+    /// What is ordered first, and from whom.
+    pub(crate) fn ordered(&self) -> (&Work, NodeId) {
+        let task = self.tasks.first().expect("something is ordered");
+        (&task.work, task.node)
     }
 
     /// Whether this node is the one that is to answer first.
@@ -364,7 +376,8 @@ fn reported(task: &Task, outcome: Outcome) -> Report {
 }
 
 fn told(decision: &Decision) -> String {
-    let events = decision.events.iter().filter(|(stream, _)| stream.kind != StreamKind::Name);
+    let told = |stream: StreamId| stream.kind != StreamKind::Name && stream != Server::guard();
+    let events = decision.events.iter().filter(|(stream, _)| told(*stream));
     let events: Vec<String> = events.flat_map(|(_, events)| events).map(Event::type_name).collect();
     let works: Vec<String> = decision.tasks.iter().map(word).collect();
     match (events.is_empty(), works.is_empty()) {
@@ -393,7 +406,7 @@ pub(crate) fn node(name: &str) -> Start {
         cpus: 2,
         memory_bytes: 8 << 30,
         boot: Uuid::nil(),
-        version: "0".to_owned(),
+        version: "0.1.0".to_owned(),
     }
 }
 

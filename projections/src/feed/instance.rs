@@ -21,9 +21,12 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
     let instance = before.instances.get(&InstanceId(id));
     match event {
         Event::Created(created) => born(created),
-        Event::Requested { verb, steps, .. } => {
+        Event::Requested { verb, steps, journey, .. } => {
             let steps: Vec<_> = steps.iter().map(step).collect();
-            Said::plain(format!("{} requested: {}", verb.action(), steps.join(", then ")))
+            let to =
+                journey.as_ref().map(|journey| format!(" to {}", node_name(before, &journey.to)));
+            let to = to.unwrap_or_default();
+            Said::plain(format!("{}{to} requested: {}", verb.action(), steps.join(", then ")))
         }
         Event::Continued { .. } => {
             // The step before it ended in the same record.
@@ -93,6 +96,10 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
     }
 }
 
+fn node_name(world: &World, id: &NodeId) -> String {
+    world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone())
+}
+
 pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
@@ -100,8 +107,7 @@ pub(super) fn mib(bytes: u64) -> String {
 /// What the events of a move say.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the others are no journey's")]
 fn travelled(event: &Event, world: &World) -> Said {
-    let node =
-        |id: &NodeId| world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone());
+    let node = |id: &NodeId| node_name(world, id);
     let mib = |bytes: &u64| mib(*bytes);
     match event {
         Event::MoveAssessed { mode, reasons, .. } => {

@@ -21,7 +21,7 @@ pub(super) async fn run(
         return Err(Failure::usage("only instances are placed").hint("stapes why INSTANCE.node"));
     }
     let now = session.value(&resource.path()).await?;
-    let placed = why::newest(session, resource, |record| !considered(record).is_empty()).await?;
+    let placed = why::newest(session, resource, decides).await?;
     let location = text(&now, "location");
     session.printer.line(&format!("{}  on {location}", resource.log_name()))?;
     let Some(record) = placed else {
@@ -31,6 +31,9 @@ pub(super) async fn run(
         return Ok(ExitStatus::Done);
     };
     session.printer.line(&format!("  {}", why::told(&record)))?;
+    if is_take_over(&record) && member.is_none() {
+        session.printer.line(&format!("  its member was lost, and {location} had its copy"))?;
+    }
     let members = session.values("/1.0/cluster/members?recursion=1").await.unwrap_or_default();
     let mut found = false;
     for one in considered(&record) {
@@ -44,12 +47,25 @@ pub(super) async fn run(
     }
     match member {
         Some(member) if !found => {
-            let message = format!("{member} was not considered: it was no member then");
+            let message = if is_take_over(&record) {
+                format!("{member} was not considered: only the member with its copy could be")
+            } else {
+                format!("{member} was not considered: it was no member then")
+            };
             Err(Failure::new(ExitStatus::NotFound, "not-found", message)
                 .hint("stapes cluster list"))
         }
         Some(_) | None => Ok(ExitStatus::Done),
     }
+}
+
+/// Whether the record says where the instance is from then on.
+fn decides(record: &Record) -> bool {
+    is_take_over(record) || !considered(record).is_empty()
+}
+
+fn is_take_over(record: &Record) -> bool {
+    record.kind.ends_with("take-over-requested")
 }
 
 /// The members that a decision looked at, best first.

@@ -101,6 +101,24 @@ fn a_cluster_is_enabled_once_and_by_a_good_name() {
 }
 
 #[test]
+fn what_others_rely_on_meets_where_deciders_cannot_pass_each_other() {
+    let move_it = Command::MoveInstance {
+        target: target("web"),
+        to: None,
+        live: crate::instance::LivePolicy::Never,
+    };
+    let guarded = [remove("two", false), on("db", "two"), move_it];
+    let web = [Asked(on("web", "one")), Done, Asked(crate::testing::stop("web", true)), Done];
+    let house = House::after(&with(members(&["two", "three"]), &web));
+    for command in &guarded {
+        assert!(house.is_guarded(command), "{command:?}");
+    }
+    assert!(!house.is_guarded(&crate::testing::start("web")));
+    // Who decides alone needs none.
+    assert!(!House::after(&members(&[])).is_guarded(&on("db", "one")));
+}
+
+#[test]
 fn a_token_lets_one_node_join_once() {
     let waiting = with(members(&[]), &[Asked(token("two"))]);
     let joined = "server-token-used, node-started, node-joined";
@@ -188,11 +206,11 @@ fn a_node_is_lost_and_returns_once() {
 fn a_member_goes_when_nothing_lies_on_it() {
     let two = members(&["two"]);
     let used = with(two.clone(), &[Asked(on("web", "two")), Done]);
-    check(&two, remove("two", false), "node-removed, server-catalog-guarded");
+    check(&two, remove("two", false), "node-removed");
     check(&two, remove("three", false), "Cluster member not found");
     check(&members(&[]), remove("one", true), "Cannot remove the last member of the cluster");
     check(&used, remove("two", false), "Cluster member still has the following instances: web");
-    let forced = "instance-deleted, node-removed, server-catalog-guarded";
+    let forced = "instance-deleted, node-removed";
     check(&used, remove("two", true), forced);
     let house = House::after(&with(used, &[Asked(remove("two", true))]));
     assert!(house.world.instances.is_empty() && house.world.node("two").is_err());
@@ -213,7 +231,7 @@ fn people_name_and_group_members() {
         members: members.iter().map(|name| (*name).to_owned()).collect(),
     };
     let grouped = with(two.clone(), &[Asked(group(&["two"]))]);
-    let made = "server-group-created, node-configured, server-catalog-guarded";
+    let made = "server-group-created, node-configured";
     check(&two, group(&["two"]), made);
     check(&two, group(&["four"]), "Cluster member not found");
     check(&grouped, group(&[]), "Cluster group \"gpu\" already exists");
@@ -234,11 +252,7 @@ fn people_name_and_group_members() {
         wanted: Box::new(Configure { config: Some(config(pairs)), ..Configure::default() }),
         expected: None,
     };
-    check(
-        &two,
-        set(&[("scheduler.instance", "manual")]),
-        "node-configured, server-catalog-guarded",
-    );
+    check(&two, set(&[("scheduler.instance", "manual")]), "node-configured");
     let told = House::after(&two).decide(&set(&[("scheduler.instance", "never")]));
     assert!(told.contains("one of all, manual, group"), "{told}");
 }
@@ -252,7 +266,8 @@ fn pools_are_made_on_every_member() {
         description: String::new(),
         config: config(&[]),
     };
-    let asked = "operation-accepted, storage-pool-created, server-catalog-guarded; EnsurePool, EnsurePool@two, EnsurePool@three";
+    let asked =
+        "operation-accepted, storage-pool-created; EnsurePool, EnsurePool@two, EnsurePool@three";
     check(&two, pool.clone(), asked);
     let made = House::after(&with(two.clone(), &[Asked(pool.clone()), Done]));
     assert!(made.world.pool("fast").unwrap().usable().is_ok());
@@ -272,11 +287,12 @@ fn pools_are_made_on_every_member() {
     check(&joined, prepare("two"), PREPARED);
     check(&with(joined.to_vec(), &[Asked(prepare("two"))]), prepare("two"), "nothing");
     let unable = [&joined[..], &[Asked(prepare("two")), Failed("no disk")]].concat();
-    let again = "storage-pool-node-asked, server-catalog-guarded; EnsurePool@two";
+    let again = "storage-pool-node-asked; EnsurePool@two";
     check(&unable, prepare("two"), again);
 }
 
-const PREPARED: &str = "storage-pool-node-asked, network-node-asked, server-catalog-guarded; EnsurePool@two, EnsureNetwork@two";
+const PREPARED: &str =
+    "storage-pool-node-asked, network-node-asked; EnsurePool@two, EnsureNetwork@two";
 
 #[test]
 fn a_request_does_not_wait_for_who_is_lost_meanwhile() {
@@ -341,7 +357,7 @@ fn an_evacuated_member_takes_nothing_and_gets_back_what_it_had() {
     let two = members(&["two", "three"]);
     let evacuate = Command::EvacuateNode { name: "two".to_owned(), mode: Evacuation::Stop };
     let restore = Command::RestoreNode { name: "two".to_owned() };
-    let told = "operation-accepted, node-evacuation-requested, server-catalog-guarded";
+    let told = "operation-accepted, node-evacuation-requested";
     check(&two, evacuate.clone(), told);
     check(&two, restore.clone(), "Cluster member \"two\" is not evacuated");
     let started = with(two, &[Asked(on("web", "two")), Done, Asked(evacuate)]);
@@ -378,9 +394,9 @@ fn a_lost_members_instances_are_left_alone() {
     let mut given = members(&["two"]);
     given.extend([Asked(on("web", "two")), Done, Asked(lose("two"))]);
     let told = House::after(&given).decide(&crate::testing::stop("web", true));
-    assert!(told.starts_with("Cluster member \"two\" is unreachable since"), "{told}");
+    assert!(told.starts_with("Cluster member \"two\" is offline (not heard since "), "{told}");
     let told = House::after(&given).decide(&on("db", "two"));
-    assert!(told.starts_with("Cluster member \"two\" is unreachable since"), "{told}");
+    assert!(told.starts_with("Cluster member \"two\" is offline (not heard since "), "{told}");
     // Alone, as ever.
     check(&running("web", &[]), on("db", "two"), "Target only allowed when clustered");
     let _ = target("web");

@@ -4,7 +4,9 @@ use super::Command;
 use crate::{
     cluster,
     decision::{Context, Decision},
-    image, instance, network, node, pool, profile, project,
+    image, instance, network,
+    node::{self, Node},
+    pool, profile, project,
     rejection::Rejection,
     server::{self, Server},
     session,
@@ -31,24 +33,27 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
 /// What a lost node would have to do is refused, not left waiting for its return.
 #[allow(clippy::wildcard_enum_match_arm, reason = "the others take no instance's node's work")]
 fn check_reach(world: &World, command: &Command) -> Result<(), Rejection> {
-    let target = match command {
+    match command {
         Command::StartInstance { target }
         | Command::StopInstance { target, .. }
         | Command::RestartInstance { target, .. }
         | Command::FreezeInstance { target }
         | Command::UnfreezeInstance { target }
-        | Command::DeleteInstance { target, .. }
+        | Command::DeleteInstance { target, force: false }
+        | Command::RenameInstance { target, .. }
         | Command::ReconfigureInstance { target, .. }
         | Command::RebuildInstance { target, .. }
         | Command::CreateSnapshot { target, .. }
         | Command::DeleteSnapshot { target, .. }
         | Command::RestoreSnapshot { target, .. }
         | Command::BeginExec { target, .. }
-        | Command::BeginConsole { target } => target,
-        _ => return Ok(()),
-    };
-    let instance = world.instance(&target.project, &target.name)?;
-    world.nodes.get(&instance.node).map_or(Ok(()), node::Node::reachable)
+        | Command::BeginConsole { target } => instance::check_reach(world, target),
+        Command::DeleteVolume { pool, name } => {
+            let node = world.volume(pool, name)?.node;
+            world.nodes.get(&node).map_or(Ok(()), Node::reachable)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn decide_alone(

@@ -6,16 +6,17 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Created, Event, Instance, Snapshot, Step,
+    Considered, Created, Event, Instance, Step,
+    copy::{Making, Original},
     request::{append_job, assigned, image_of, name_of},
     specify::{self, Lessee},
+    work,
 };
 use crate::{
     address::is_dns_label,
     config::{self, Config, Devices},
     decision::{Context, Decision},
-    ids::{Fingerprint, InstanceId, NodeId, PoolId, SnapshotId, VolumeId},
-    image,
+    ids::{Fingerprint, InstanceId, NodeId, PoolId},
     name::{self, Name, NameKind},
     operation::{Class, Resource, ResourceKind, Verb},
     placement,
@@ -24,7 +25,7 @@ use crate::{
     rejection::{Noun, Rejection},
     spec::RootSource,
     template::Trigger,
-    world::{World, missing},
+    world::World,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,18 +60,47 @@ pub enum Source {
 }
 
 /// What the source decides.
-struct Origin {
+struct Origin<'a> {
     config: Config,
     devices: Devices,
     profiles: Vec<String>,
     image: Option<Fingerprint>,
     architecture: Option<String>,
-    steps: Vec<Step>,
-    snapshots: BTreeMap<String, Snapshot>,
-    /// A copy must stay in its source's pool.
-    pool: Option<PoolId>,
-    /// And on its node.
-    node: Option<NodeId>,
+    made_of: MadeOf<'a>,
+}
+
+enum MadeOf<'a> {
+    Root(RootSource),
+    Copy(Original<'a>),
+}
+
+impl MadeOf<'_> {
+    fn place(
+        &self,
+        world: &World,
+        wanted: &placement::Wanted<'_>,
+    ) -> Result<(NodeId, Vec<Considered>), Rejection> {
+        match self {
+            Self::Root(_) => placement::choose(world, wanted),
+            Self::Copy(original) => original.place(world, wanted),
+        }
+    }
+
+    fn making(self, context: &Context, id: InstanceId, node: NodeId) -> Making {
+        match self {
+            Self::Root(source) => {
+                Making { steps: vec![Step::CreateRoot { source }], ..Making::default() }
+            }
+            Self::Copy(original) => original.making(context, id, node),
+        }
+    }
+
+    fn source(&self) -> Option<&Instance> {
+        match self {
+            Self::Root(_) => None,
+            Self::Copy(original) => Some(original.source),
+        }
+    }
 }
 
 /// # Errors
@@ -86,7 +116,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     config::check_devices(&wanted.devices)?;
 
     let id = InstanceId::derive(&[&context.operation.to_string()]);
-    let origin = origin(world, context, wanted, id)?;
+    let origin = origin(world, wanted)?;
     let mut config = origin.config;
     config.extend(wanted.config.clone());
     config.retain(|key, value| !key.starts_with("volatile.") && !value.is_empty());
@@ -97,12 +127,13 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
     let expanded = specify::expand(world, project, &profiles, &config, &devices)?;
     config::check_devices(&expanded.devices)?;
 
-    let pool = pool_of(world, &expanded.devices, origin.pool)?;
+    let pool =
+        pool_of(world, &expanded.devices, origin.made_of.source().map(|source| source.pool))?;
     let no_leases = BTreeMap::new();
     let lessee = Lessee { id, project, held: &no_leases };
     let (leases, mut names) = specify::lease_changes(world, lessee, &expanded.devices)?;
     let leases = assigned(leases);
-    let (node, placement) = placement::choose(
+    let (node, placement) = origin.made_of.place(
         world,
         &placement::Wanted {
             target: wanted.target.as_deref(),
@@ -112,19 +143,21 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
             config: &expanded.config,
             devices: &expanded.devices,
             networks: leases.values().map(|lease| lease.network).collect(),
-            holders: origin
-                .image
-                .iter()
-                .flat_map(|it| image::holders(world, project.images_in(), it))
-                .collect(),
+            holders: work::holders(
+                world,
+                project,
+                origin.image.as_ref(),
+                origin.made_of.source().map(|source| source.node),
+            ),
             leaves: None,
             instance: None,
-            bound_to: origin.node,
+            bound_to: None,
         },
     )?;
-    let idmap = super::work::free_slot(world, node, None)?;
+    let Making { mut steps, snapshots } = origin.made_of.making(context, id, node);
+    let idmap = work::free_slot(world, node, None)?;
     names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
-    names.push(reserve(super::work::slot(node, idmap), id));
+    names.push(reserve(work::slot(node, idmap), id));
 
     let created = Created {
         name: wanted.name.clone(),
@@ -143,11 +176,10 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         pool,
         idmap,
         leases,
-        snapshots: origin.snapshots,
+        snapshots,
         template: trigger(&wanted.source),
         placement,
     };
-    let mut steps = origin.steps;
     if wanted.start {
         steps.push(Step::Start);
     }
@@ -218,12 +250,7 @@ fn check_limits(world: &World, project: &Project, kind: ImageKind) -> Result<(),
     Ok(())
 }
 
-fn origin(
-    world: &World,
-    context: &Context,
-    wanted: &Create,
-    id: InstanceId,
-) -> Result<Origin, Rejection> {
+fn origin<'a>(world: &'a World, wanted: &Create) -> Result<Origin<'a>, Rejection> {
     let default_profiles = || vec!["default".to_owned()];
     match &wanted.source {
         Source::Image(reference) => {
@@ -236,11 +263,8 @@ fn origin(
                 devices: Devices::new(),
                 profiles: image.profiles.clone(),
                 architecture: Some(image.facts.architecture.clone()),
-                steps: vec![Step::CreateRoot { source: RootSource::Image(fingerprint.clone()) }],
+                made_of: MadeOf::Root(RootSource::Image(fingerprint.clone())),
                 image: Some(fingerprint),
-                snapshots: BTreeMap::new(),
-                pool: None,
-                node: None,
             })
         }
         Source::Empty => Ok(Origin {
@@ -249,10 +273,7 @@ fn origin(
             profiles: default_profiles(),
             image: None,
             architecture: None,
-            steps: vec![Step::CreateRoot { source: RootSource::Empty }],
-            snapshots: BTreeMap::new(),
-            pool: None,
-            node: None,
+            made_of: MadeOf::Root(RootSource::Empty),
         }),
         Source::Copy { project, name, snapshot, instance_only } => {
             let source = world.instance(project, name)?;
@@ -261,65 +282,17 @@ fn origin(
                     "A copy is of the same type as its source".to_owned(),
                 ));
             }
-            copy_of(context, source, snapshot.as_deref(), *instance_only, id)
+            let original = Original::find(source, snapshot.as_deref(), *instance_only)?;
+            Ok(Origin {
+                config: original.config(),
+                devices: original.devices(),
+                profiles: original.profiles(),
+                image: source.image.clone(),
+                architecture: Some(source.architecture.clone()),
+                made_of: MadeOf::Copy(original),
+            })
         }
     }
-}
-
-/// A copy without its source's identity. Each snapshot is copied by making the root what the
-/// snapshot is, and taking one of that.
-fn copy_of(
-    context: &Context,
-    source: &Instance,
-    snapshot: Option<&str>,
-    instance_only: bool,
-    id: InstanceId,
-) -> Result<Origin, Rejection> {
-    let root = |snapshot: Option<SnapshotId>| {
-        let volume = VolumeId::from(source.id);
-        RootSource::Volume { volume, snapshot, image: source.image.clone() }
-    };
-    let mut origin = Origin {
-        config: source.config.clone(),
-        devices: source.devices.clone(),
-        profiles: source.profiles.clone(),
-        image: source.image.clone(),
-        architecture: Some(source.architecture.clone()),
-        steps: Vec::new(),
-        snapshots: BTreeMap::new(),
-        pool: Some(source.pool),
-        node: Some(source.node),
-    };
-    origin.devices.values_mut().for_each(|device| {
-        device.remove("hwaddr");
-        device.remove("ipv4.address");
-    });
-    if let Some(name) = snapshot {
-        let taken = source.snapshots.get(name).ok_or_else(|| missing(Noun::Snapshot, name))?;
-        origin.config.clone_from(&taken.config);
-        origin.devices.clone_from(&taken.devices);
-        origin.profiles.clone_from(&taken.profiles);
-        origin.steps.push(Step::CreateRoot { source: root(Some(taken.id)) });
-        return Ok(origin);
-    }
-    if !instance_only {
-        let mut oldest_first: Vec<_> = source.snapshots.iter().collect();
-        oldest_first.sort_by_key(|(_, snapshot)| snapshot.created_at);
-        for (name, taken) in oldest_first {
-            let snapshot =
-                SnapshotId::derive(&[&context.operation.to_string(), &id.to_string(), name]);
-            origin.steps.push(root_step(origin.steps.is_empty(), root(Some(taken.id))));
-            let expires_at = taken.expires_at;
-            origin.steps.push(Step::TakeSnapshot { name: name.clone(), snapshot, expires_at });
-            origin.snapshots.insert(name.clone(), Snapshot { id: snapshot, ..taken.clone() });
-        }
-    }
-    origin.steps.push(root_step(origin.steps.is_empty(), root(None)));
-    Ok(origin)
-}
-
-fn root_step(first: bool, source: RootSource) -> Step {
-    if first { Step::CreateRoot { source } } else { Step::ReplaceRoot { source } }
 }
 
 fn pool_of(world: &World, devices: &Devices, source: Option<PoolId>) -> Result<PoolId, Rejection> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Instance, Job, Status, Step};
+use super::{Considered, Event, Instance, Job, Status, Step};
 use crate::{
     ids::{NodeId, OperationId, SnapshotId},
     operation::{Gain, Verb},
@@ -37,6 +37,9 @@ pub struct Journey {
     pub live: LivePolicy,
     /// How it is done, as far as that is decided.
     pub mode: Mobility,
+    /// Why it goes to that node: what the placement weighed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement: Vec<Considered>,
     /// Why it is not done better.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -103,6 +106,7 @@ impl Journey {
             to,
             live,
             mode: if running { Mobility::NearLive } else { Mobility::StopCopy },
+            placement: Vec::new(),
             reasons: Vec::new(),
             running,
             idmap,

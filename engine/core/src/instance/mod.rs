@@ -32,6 +32,12 @@ use crate::{
     world::Tail,
 };
 
+mod away;
+#[cfg(test)]
+mod away_tests;
+mod copy;
+#[cfg(test)]
+mod copy_tests;
 mod create;
 mod evolve;
 mod exit;
@@ -52,6 +58,7 @@ mod travel;
 mod travel_tests;
 mod work;
 
+pub(crate) use away::check_reach;
 pub use create::{Create, Source, create};
 pub use exit::{observe_adopted, observe_exit};
 pub use journey::{Journey, LivePolicy, Phase, Replica};
@@ -66,6 +73,7 @@ pub use request::{
 pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
 pub use specify::Expanded;
 pub(crate) use specify::root_device;
+pub(crate) use transit::node_removed;
 pub use transit::{node_lost, observe_overheld};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

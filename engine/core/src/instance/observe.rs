@@ -2,7 +2,7 @@
 //! way, is old news: it changes nothing.
 
 use super::{
-    Event, Instance, Journey, Step, replicate, specify,
+    Event, Instance, Journey, Phase, Step, replicate, specify,
     transit::{self, Desk},
 };
 use crate::{
@@ -125,14 +125,13 @@ pub(super) fn step_failed(
 
 /// What was made at a copy's source to be sent goes; nobody waits for it.
 fn drop_fetched(desk: &mut Desk<'_>, instance: &Instance, step: &Step) {
-    let (Step::Fetch { from, volume, made, .. }, Some(job)) = (step, &instance.job) else { return };
+    let (Step::Fetch { from, volume, made: Some(made), .. }, Some(job)) = (step, &instance.job)
+    else {
+        return;
+    };
     let generation = instance.next_generation();
     let incarnation = Incarnation { epoch: instance.epoch(), generation };
-    let work = Work::DropRounds {
-        pool: instance.pool,
-        volume: *volume,
-        rounds: made.iter().copied().collect(),
-    };
+    let work = Work::DropRounds { pool: instance.pool, volume: *volume, rounds: vec![*made] };
     let subject = Subject::Instance(instance.id);
     desk.decision.order(*from, job.operation, subject, incarnation, work);
 }
@@ -276,18 +275,26 @@ pub(super) fn fail(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> Res
 
 /// Whether the instance's content is not whole before this step is done.
 fn makes_content(step: &Step) -> bool {
-    matches!(step, Step::CreateRoot { .. } | Step::ReplaceRoot { .. } | Step::TakeSnapshot { .. })
+    matches!(
+        step,
+        Step::Fetch { .. }
+            | Step::CreateRoot { .. }
+            | Step::ReplaceRoot { .. }
+            | Step::TakeSnapshot { .. }
+    )
 }
 
 /// The instance is gone; what it held is free, and its copy on another node goes too.
 fn delete(decision: &mut Decision, instance: &Instance) {
     decision.record(instance.id.stream(), Event::Deleted);
-    if let (Some(replica), Some(job)) = (&instance.replica, &instance.job) {
+    if let Some(replica) = &instance.replica {
+        let operation = decision.answer.operation;
+        let operation = instance.job.as_ref().map_or(operation, |job| job.operation);
         let generation = instance.next_generation();
         let incarnation = Incarnation { epoch: instance.epoch(), generation };
         let work = Work::DeleteInstance { pool: instance.pool };
         let subject = Subject::Instance(instance.id);
-        decision.order(replica.node, job.operation, subject, incarnation, work);
+        decision.order(replica.node, operation, subject, incarnation, work);
     }
     let names = [
         Name::new(NameKind::Instance, instance.project, &instance.name),
@@ -299,10 +306,21 @@ fn delete(decision: &mut Decision, instance: &Instance) {
     }
 }
 
-/// It went with its node, and whatever waits for it ends.
+/// It is gone without its node's help, and whatever waits for it ends.
 pub(crate) fn forget(world: &World, decision: &mut Decision, instance: &Instance, why: &str) {
     delete(decision, instance);
     let Some(job) = &instance.job else { return };
+    if let Some((_, journey)) =
+        instance.moves().filter(|_| instance.phase() == Some(Phase::Leaving))
+    {
+        let generation = instance.next_generation();
+        let incarnation = Incarnation { epoch: instance.epoch(), generation };
+        let work = Work::DeleteInstance { pool: instance.pool };
+        let subject = Subject::Instance(instance.id);
+        decision.order(journey.to, job.operation, subject, incarnation, work);
+        let slot = super::work::slot(journey.to, journey.idmap);
+        decision.record(slot.stream(), name::Event::Released { name: slot });
+    }
     for operation in job.overtaken.iter().chain([&job.operation]) {
         if world.operations.contains_key(operation) {
             decision.fail(*operation, why);

@@ -1,24 +1,27 @@
 //! Asking for an instance to live on another node.
 
 use super::{
-    Instance, Journey, LivePolicy, Status, Step, Target,
+    Considered, Instance, Journey, LivePolicy, Status, Step, Target, away,
     create::reserve,
     request::{Request, append, idle, resources, wrong_state},
     transit::{self, Desk},
+    work,
 };
 use crate::{
     config::Devices,
     decision::{Context, Decision},
     ids::NodeId,
-    node::{Duty, Node},
+    node::Node,
     operation::{Class, Verb},
+    placement,
     port::{guest::Mobility, image::ImageKind},
     rejection::{Noun, Rejection},
     spec::IdMap,
     world::{World, missing},
 };
 
-/// Moves an instance to a node, to one of a `@group`, or to any other node.
+/// Moves an instance to a node, to one of a `@group`, or to any other node. What is highly available
+/// and on a node that is fenced is taken over by the one that has its copy.
 ///
 /// # Errors
 /// When it is busy or frozen, is there already, has what cannot move, or no node can take it; with
@@ -31,12 +34,16 @@ pub fn move_to(
     live: LivePolicy,
 ) -> Result<Decision, Rejection> {
     let instance = target.find(world)?;
+    if let Some(taken_over) = away::move_away(world, context, instance, to) {
+        return taken_over;
+    }
     idle(instance)?;
     check_movable(world, instance)?;
-    let to = destination(world, instance, to)?;
+    let (to, placement) = destination(world, instance, to)?;
+    let to = world.nodes.get(&to).ok_or_else(|| missing(Noun::Node, &to.to_string()))?;
     let running = instance.status.is_up();
-    let idmap = super::work::free_slot(world, to.id, Some(instance.idmap))?;
-    let mut journey = Journey::new(to.id, live, running, idmap);
+    let idmap = work::free_slot(world, to.id, Some(instance.idmap))?;
+    let mut journey = Journey { placement, ..Journey::new(to.id, live, running, idmap) };
     journey.base =
         instance.replica.filter(|replica| replica.node == to.id).map(|replica| replica.snapshot);
     let expanded = instance.expanded(world)?;
@@ -48,7 +55,7 @@ pub fn move_to(
 
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::MoveInstance, Class::Task, resources(instance));
-    let slot = super::work::slot(to.id, idmap);
+    let slot = work::slot(to.id, idmap);
     decision.record(slot.stream(), reserve(slot, instance.id));
     let desk = &mut Desk { world, context, decision: &mut decision };
     let journey = Some(Box::new(journey));
@@ -136,53 +143,35 @@ pub(super) fn stationary(devices: &Devices) -> Option<(&str, &'static str)> {
     })
 }
 
+/// The node that it goes to, and what was weighed.
+///
 /// # Errors
 /// When there is no such node or group, or none that can take the instance.
-fn destination<'a>(
-    world: &'a World,
+fn destination(
+    world: &World,
     instance: &Instance,
     to: Option<&str>,
-) -> Result<&'a Node, Rejection> {
-    if let Some(name) = to.filter(|name| !name.starts_with('@')) {
-        let node = world.nodes.values().find(|node| node.name == name);
-        let node = node.ok_or_else(|| missing(Noun::Node, name))?;
-        check_node(instance, node)?;
-        return Ok(node);
-    }
-    let group = to.map(|name| name.trim_start_matches('@'));
-    let in_group = |node: &&Node| group.is_none_or(|group| node.groups.contains(group));
-    let load = |node: NodeId| world.ledger.load(node).instances;
-    let fits = world.nodes.values().filter(in_group);
-    let fits = fits.filter(|node| check_node(instance, node).is_ok());
-    fits.min_by_key(|node| (load(node.id), node.name.clone())).ok_or_else(|| {
-        let among = group.map_or(String::new(), |group| format!(" of group {group:?}"));
-        Rejection::NotAllowed {
-            message: format!("No other cluster member{among} can take the instance now"),
-            hint: "see: stapes cluster list".to_owned(),
-        }
-    })
-}
-
-fn check_node(instance: &Instance, node: &Node) -> Result<(), Rejection> {
-    let refused = |message: String| {
-        Err(Rejection::NotAllowed { message, hint: "see: stapes cluster list".to_owned() })
-    };
-    let name = &node.name;
-    if node.id == instance.node {
+) -> Result<(NodeId, Vec<Considered>), Rejection> {
+    world.cluster()?;
+    if let Some(name) = to
+        && world.nodes.get(&instance.node).is_some_and(|node| node.name == name)
+    {
         return Err(Rejection::Invalid(format!("Instance is already on cluster member {name:?}")));
     }
-    if !node.is_online() {
-        return refused(format!("Cluster member {name:?} is offline"));
-    }
-    match node.duty {
-        Duty::Evacuating { .. } | Duty::Evacuated => {
-            return refused(format!("Cluster member {name:?} is evacuated"));
-        }
-        Duty::Serving | Duty::Restoring { .. } => {}
-    }
-    if node.architecture != instance.architecture {
-        let (has, wants) = (&node.architecture, &instance.architecture);
-        return refused(format!("Cluster member {name:?} is {has}, the instance {wants}"));
-    }
-    Ok(())
+    let expanded = instance.expanded(world)?;
+    let project = instance.project_of(world)?;
+    let wanted = placement::Wanted {
+        target: to,
+        architecture: Some(&instance.architecture),
+        pool: instance.pool,
+        project,
+        config: &expanded.config,
+        devices: &expanded.devices,
+        networks: instance.leases.values().map(|lease| lease.network).collect(),
+        holders: work::holders(world, project, instance.image.as_ref(), Some(instance.node)),
+        leaves: Some(instance.node),
+        instance: Some(instance.id),
+        bound_to: None,
+    };
+    placement::choose(world, &wanted)
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Event, Instance, Job, Journey, Lease, Reconfigured, Snapshot, Status, Step, replicate, specify,
-    transit::Desk,
+    Event, Instance, Job, Journey, Lease, Reconfigured, Snapshot, Status, Step, away, replicate,
+    specify, transit::Desk,
 };
 use crate::{
     config,
@@ -323,7 +323,7 @@ pub fn unfreeze(world: &World, context: &Context, target: &Target) -> Result<Dec
     }
 }
 
-/// With `force` a running instance is stopped first.
+/// With `force` a running instance is stopped first, and one whose node nobody hears is forgotten.
 ///
 /// # Errors
 /// When it runs and `force` is not given, is protected, or busy.
@@ -334,6 +334,9 @@ pub fn delete(
     force: bool,
 ) -> Result<Decision, Rejection> {
     let instance = target.find(world)?;
+    if force && away::check_reach(world, target).is_err() {
+        return away::forget(world, context, instance);
+    }
     if let Some(join) = idle_or_join(context, instance, Verb::DeleteInstance)? {
         return Ok(join);
     }

@@ -8,6 +8,8 @@
 use super::{
     Event, Instance, Job, Journey, LivePolicy, Phase, Status, Step,
     observe::{advance, end, order_step},
+    replicate,
+    request::is_background,
 };
 use crate::{
     decision::{Context, Decision},
@@ -248,15 +250,44 @@ pub fn node_lost(
 ) -> Decided {
     let desk = &mut Desk { world, context, decision };
     for instance in world.instances.values() {
-        let Some((job, journey)) = instance.moves() else { continue };
-        let touched = node == instance.node || node == journey.to;
-        let Some(step) = job.steps.first().filter(|_| touched) else { continue };
-        let name = world.nodes.get(&node).map_or("?", |node| node.name.as_str());
-        // A stop that is under way ends somehow, and only then it is known what is to be undone.
-        let stops = matches!(step, Step::Stop { .. });
-        if instance.phase() == Some(Phase::Leaving) && !stops {
-            abort(desk, instance, &format!("Cluster member {name:?} was lost in the middle"))?;
-        }
+        call_off(desk, instance, node, "was lost in the middle")?;
+    }
+    Ok(())
+}
+
+/// A node is no member any more. What was on it is forgotten elsewhere.
+///
+/// # Errors
+/// As [`node_lost`].
+pub(crate) fn node_removed(
+    world: &World,
+    context: &Context,
+    decision: &mut Decision,
+    node: NodeId,
+) -> Decided {
+    let desk = &mut Desk { world, context, decision };
+    for instance in world.instances.values().filter(|instance| instance.node != node) {
+        call_off(desk, instance, node, "was removed in the middle")?;
+    }
+    Ok(())
+}
+
+/// A job that needs the node on its way to another, or from there, is not waited for.
+fn call_off(desk: &mut Desk<'_>, instance: &Instance, node: NodeId, why: &str) -> Decided {
+    let Some(job) = &instance.job else { return Ok(()) };
+    let (Some(journey), Some(step)) = (&job.journey, job.steps.first()) else { return Ok(()) };
+    if node != instance.node && node != journey.to {
+        return Ok(());
+    }
+    let name = desk.world.nodes.get(&node).map_or("?", |node| node.name.as_str());
+    let error = format!("Cluster member {name:?} {why}");
+    if is_background(job) {
+        return replicate::failed(desk, instance, &error);
+    }
+    // A stop that is under way ends somehow, and only then it is known what is to be undone.
+    let stops = matches!(step, Step::Stop { .. });
+    if instance.phase() == Some(Phase::Leaving) && !stops {
+        abort(desk, instance, &error)?;
     }
     Ok(())
 }

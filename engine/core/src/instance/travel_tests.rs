@@ -85,14 +85,11 @@ fn who_asks_for_nonsense_is_told_why() {
     let to = |name: &str| moves("web", name, LivePolicy::Preferred);
     check(&here, to("test"), "Instance is already on cluster member \"test\"");
     check(&here, to("nowhere"), "Cluster member not found");
-    check(
-        &here,
-        to("@fast"),
-        "No other cluster member of group \"fast\" can take the instance now",
-    );
+    check(&here, to("@fast"), "Cluster group not found");
     check(&here, moves("web", "two", LivePolicy::Required), "The instance is not running");
     let offline = given(&[&here, &[lost("two")]]);
-    check(&offline, to("two"), "Cluster member \"two\" is offline");
+    let told = House::after(&offline).decide(&to("two"));
+    assert!(told.starts_with("Cluster member \"two\" is offline (not heard since "), "{told}");
     let anywhere =
         Command::MoveInstance { target: target("web"), to: None, live: LivePolicy::Preferred };
     let three = "operation-accepted, instance-move-requested; Receive@three";
@@ -101,13 +98,42 @@ fn who_asks_for_nonsense_is_told_why() {
     let evacuated =
         node::Event::EvacuationRequested { operation, mode: node::Evacuation::Auto }.into();
     let evacuated = given(&[&here, &[Happened(node_stream("two"), evacuated)]]);
-    check(&evacuated, to("two"), "Cluster member \"two\" is evacuated");
+    let emptied = "Cluster member \"two\" cannot take the instance: it is being evacuated";
+    check(&evacuated, to("two"), emptied);
     let moving = given(&[&here, &[Asked(to("two"))]]);
     check(&moving, start("web"), "Instance is busy running a \"move\" operation");
     check(&moving, to("two"), "Instance is busy running a \"move\" operation");
     let frozen = Command::FreezeInstance { target: target("db") };
     let frozen = given(&[&[Members], &running("db", &[]), &[Asked(frozen), Done]]);
     check(&frozen, cold("db"), "The instance is frozen");
+}
+
+#[test]
+fn a_move_goes_where_it_fits_best_and_says_why() {
+    let large = create(Create {
+        config: crate::testing::config(&[("limits.memory", "7GiB")]),
+        target: Some("two".to_owned()),
+        ..instance("large")
+    });
+    let here = given(&[&[Members], &stopped("web", &[]), &[Asked(large), Done]]);
+    let away =
+        Command::MoveInstance { target: target("web"), to: None, live: LivePolicy::Preferred };
+    check(&here, away.clone(), "operation-accepted, instance-move-requested; Receive@three");
+    let weighed = House::after(&here).told_placement(&away);
+    let [best, next, last] = weighed.as_slice() else { panic!("three nodes: {weighed:?}") };
+    assert_eq!((best.node, next.node), (start_of("three").node, start_of("two").node));
+    assert!(best.score > next.score);
+    assert_eq!(
+        (last.score, last.reasons.as_slice()),
+        (None, &["it is there already".to_owned()][..])
+    );
+    // What is said with the request is there as long as the job is.
+    let house = House::after(&given(&[&here, &[Asked(away)]]));
+    let job = house.instance("web").job.as_ref().expect("it moves");
+    assert_eq!(job.journey.as_ref().expect("it has one").placement, weighed);
+    let named = House::after(&here).told_placement(&cold("web"));
+    assert_eq!(named[0].reasons, ["asked for"]);
+    check(&stopped("web", &[]), cold("web"), "This server is not clustered");
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! What one step of a job orders from a node.
 
+use std::collections::BTreeSet;
+
 use super::{
     Instance, Step,
     specify::{guest_spec, limits, reservations},
 };
 use crate::{
-    ids::{Generation, NodeId, OperationId, SnapshotId},
+    ids::{Fingerprint, Generation, NodeId, OperationId, SnapshotId},
     image,
     name::{Name, NameKind},
     placement,
     port::{image::ImageKind, peer::PeerAddress},
+    project::Project,
     rejection::Rejection,
     spec::{IdMap, Incarnation, RootSource},
     task::{ReceivedRoot, Transfer, Work},
@@ -135,6 +138,20 @@ pub(super) fn free_slot(
     }
     let slot = placement::slot(world, node)?;
     Ok(IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE })
+}
+
+/// The nodes that an instance can get its image from; one that is made from an instance, or is one
+/// already, gets it from there too.
+pub(super) fn holders(
+    world: &World,
+    project: &Project,
+    image: Option<&Fingerprint>,
+    beside: Option<NodeId>,
+) -> BTreeSet<NodeId> {
+    let Some(image) = image else { return BTreeSet::new() };
+    let mut holders = image::holders(world, project.images_in(), image);
+    holders.extend(beside);
+    holders
 }
 
 /// Whom the instance's node can ask for the image that the root is made of, if it has it not.

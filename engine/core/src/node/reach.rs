@@ -114,11 +114,15 @@ impl Node {
             None => Ok(()),
             Some(since) => Err(Rejection::NotAllowed {
                 message: format!(
-                    "Cluster member {:?} is unreachable since {}",
+                    "Cluster member {:?} is offline (not heard since {})",
                     self.name,
                     since.format("%Y-%m-%d %H:%M:%S UTC")
                 ),
-                hint: "wait for it, see: stapes cluster list".to_owned(),
+                hint: format!(
+                    "wait for it, see: stapes cluster list; if it is gone for good: stapes \
+                     cluster remove {} --force",
+                    self.name
+                ),
             }),
         }
     }

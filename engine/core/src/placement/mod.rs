@@ -58,7 +58,7 @@ pub struct Wanted<'a> {
     pub devices: &'a Devices,
     /// That its interfaces are on.
     pub networks: BTreeSet<NetworkId>,
-    /// That have its image.
+    /// That have its image, if it is of one.
     pub holders: BTreeSet<NodeId>,
     /// It is there and is to leave.
     pub leaves: Option<NodeId>,
@@ -209,11 +209,29 @@ fn unfit(world: &World, wanted: &Wanted<'_>, node: &Node) -> Option<String> {
     if let Some(network) = wanted.networks.iter().find_map(network) {
         return Some(format!("network {} is not there", network.name));
     }
+    if let Some(why) = image_away(world, wanted, node.id) {
+        return Some(why);
+    }
     let memory = ledger::memory(wanted.config, node.memory_bytes);
     if memory > node.memory_bytes {
         return Some(format!("it has {} of memory", score::mebibytes(node.memory_bytes)));
     }
     volume_elsewhere(world, wanted.devices, node.id)
+}
+
+/// The image that has to come from another node, while none that has it is heard.
+fn image_away(world: &World, wanted: &Wanted<'_>, node: NodeId) -> Option<String> {
+    let holders = wanted.holders.iter().filter_map(|holder| world.nodes.get(holder));
+    let (mut names, mut is_there) = (Vec::new(), false);
+    for holder in holders {
+        is_there |= holder.id == node || holder.is_online();
+        names.push(holder.name.as_str());
+    }
+    if is_there || names.is_empty() {
+        return None;
+    }
+    names.truncate(NAMED_MAX);
+    Some(format!("the image is on {} only, which nobody hears", names.join(", ")))
 }
 
 /// The volume that an instance with these devices attaches and that lies on another node.

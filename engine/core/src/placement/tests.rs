@@ -4,9 +4,10 @@ use crate::{
     cluster::tests::{lose, members},
     command::{Command, decide},
     ids::{InstanceId, NodeId},
-    instance::{self, Create},
+    instance::{self, Create, Source},
     node::Configure,
-    testing::{Asked, Done, Given, House, config, create, instance},
+    task::Work,
+    testing::{Asked, Done, Given, House, config, create, import, instance},
 };
 
 fn set(name: &str, wanted: Configure) -> Given {
@@ -83,6 +84,49 @@ fn room_company_and_wishes_weigh() {
     };
     let racked = [rack("two"), rack("three")];
     assert_eq!(placed(&[&three, &racked, &web("two")], new(&alike)), "one");
+}
+
+#[test]
+fn an_image_comes_from_a_member_that_has_it() {
+    let three = members(&["two", "three"]);
+    let id = |name: &str| NodeId::derive(&[name]);
+    let images = [
+        Asked(import("cd", "far", Some(id("two")))),
+        Asked(import("ef", "near", Some(id("three")))),
+    ];
+    let of = |image: &str, target: &str| {
+        let source = Source::Image(image.to_owned());
+        create(Create { source, target: Some(target.to_owned()), ..instance("new") })
+    };
+    let here = [three.as_slice(), images.as_slice()];
+    assert_eq!(placed(&here, of("far", "three")), "three");
+    let mut house = House::after(&here.concat());
+    house.ask(&of("far", "three"));
+    let holder = |house: &House| {
+        let (work, _) = house.ordered();
+        let Work::CreateRoot { image_at, .. } = work else { panic!("{work:?}") };
+        image_at.iter().map(|peer| peer.node).collect::<Vec<_>>()
+    };
+    assert_eq!(holder(&house), [id("two")]);
+    // Once made, it is there as well: whoever asks next is told of both, who is heard first.
+    house.perform_all();
+    let both = [three.as_slice(), &images, &[Asked(of("far", "three")), Done, Asked(lose("two"))]];
+    let mut house = House::after(&both.concat());
+    house.ask(&create(Create {
+        source: Source::Image("far".to_owned()),
+        target: Some("one".to_owned()),
+        ..instance("next")
+    }));
+    assert_eq!(holder(&house), [id("three"), id("two")]);
+    // Nobody who has it is heard.
+    let away = [three.as_slice(), &images, &[Asked(lose("two"))]];
+    let why = "the image is on two only, which nobody hears";
+    let refused = format!("Cluster member \"three\" cannot take the instance: {why}");
+    assert_eq!(placed(&away, of("far", "three")), refused);
+    let anywhere = create(Create { source: Source::Image("far".to_owned()), ..instance("new") });
+    let told = placed(&away, anywhere);
+    assert!(told.contains(&format!("three: {why}")) && told.contains("two: unreachable"), "{told}");
+    assert_eq!(placed(&away, of("near", "three")), "three");
 }
 
 #[test]

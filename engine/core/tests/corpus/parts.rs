@@ -190,12 +190,13 @@ pub(super) fn created() -> instance::Created {
         leases: [(text("eth0"), lease())].into(),
         snapshots: [(text("s"), snapshot)].into(),
         template: None,
-        placement: vec![instance::Considered {
-            node: NodeId(id(1)),
-            score: Some(7),
-            reasons: vec![text("most room")],
-        }],
+        placement: placement(),
     }
+}
+
+pub(super) fn placement() -> Vec<instance::Considered> {
+    let reasons = vec![text("most room")];
+    vec![instance::Considered { node: NodeId(id(1)), score: Some(7), reasons }]
 }
 
 pub(super) fn lease() -> instance::Lease {
@@ -348,7 +349,7 @@ pub(super) fn journey_steps() -> Vec<Step> {
     ]
 }
 
-pub(super) fn travelling() -> instance::Event {
+pub(super) fn travelling(placement: Vec<instance::Considered>) -> instance::Event {
     instance::Event::Requested {
         verb: Verb::MoveInstance,
         operation: OperationId(id(4)),
@@ -358,6 +359,7 @@ pub(super) fn travelling() -> instance::Event {
             to: NodeId(id(30)),
             live: instance::LivePolicy::Required,
             mode: Mobility::Live,
+            placement,
             reasons: vec![text("because")],
             running: true,
             idmap: guest().idmap,

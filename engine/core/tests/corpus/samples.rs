@@ -418,7 +418,8 @@ pub(super) fn records() -> Vec<(String, Record)> {
         records.push((name.to_owned(), record(Body::Events(events))));
     };
     more("instance/requested.every-step", vec![requested(steps()).into()]);
-    more("instance/requested.journey", vec![travelling().into()]);
+    more("instance/requested.journey", vec![travelling(Vec::new()).into()]);
+    more("instance/requested.journey-weighed", vec![travelling(placement()).into()]);
     more("instance/stopped.every-cause", causes().map(|cause| stopped(cause).into()).into());
     more("instance/stopped.lease-expired", vec![stopped(ExitCause::LeaseExpired).into()]);
     more("operation/accepted.every-verb", VERBS.map(|verb| accepted(verb).into()).into());
