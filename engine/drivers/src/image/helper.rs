@@ -105,8 +105,9 @@ async fn converse(
     let mut answer = None;
     loop {
         let mut line = Vec::new();
-        let limited = &mut (&mut stdout).take(LINE_BYTES_MAX);
-        if BufReader::new(limited).read_until(b'\n', &mut line).await.map_err(host)? == 0 {
+        // No buffer in front of it: that would take the next line away with it.
+        let mut limited = (&mut stdout).take(LINE_BYTES_MAX);
+        if limited.read_until(b'\n', &mut line).await.map_err(host)? == 0 {
             break;
         }
         match serde_json::from_slice(&line) {
@@ -123,4 +124,40 @@ async fn converse(
         tracing::warn!(%status, complaints, "the unpacking helper complained");
     }
     answer.unwrap_or_else(|| Err(Refusal::Died { how: status.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::{super::job::Owners, *};
+
+    #[tokio::test]
+    async fn lines_that_come_together_are_all_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let progress = || Line::Progress(Progress { read_bytes: 1, total_bytes: 2 });
+        let said = [progress(), progress(), Line::Refused(Refusal::NoRoot)];
+        let said: Vec<_> = said.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+        let helper = dir.path().join("helper");
+        let text = said.join("\n");
+        fs::write(&helper, format!("#!/bin/sh\nread job\nprintf '%s\\n' '{text}'\n")).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        let config = ImageConfig::new(dir.path().join("images"), helper);
+        let heard = std::sync::atomic::AtomicU32::new(0);
+        let count = |_| {
+            heard.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let job = Job {
+            metadata: dir.path().to_owned(),
+            root: None,
+            root_is_vm: false,
+            target: None,
+            expected: None,
+            owners: Owners::Mine,
+            limits: config.limits.clone(),
+        };
+        let answer = read(&config, job, &count).await;
+        assert_eq!(answer.err(), Some(Refusal::NoRoot));
+        assert_eq!(heard.into_inner(), 2);
+    }
 }
