@@ -39,6 +39,7 @@ async fn what_moves_away_from_a_lost_machine_ran_once() {
         })
         .await;
 
+    hosts.log_is_on_all().await;
     hosts.cut_off(2);
     let since = Instant::now();
     let (mut stopped, mut taken) = (None, None);
@@ -90,6 +91,7 @@ async fn without_a_quorum_writes_are_refused_and_reads_go_on() {
     let mut hosts = Hosts::simulated(3);
     hosts.form_cluster().await;
     hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
+    hosts.log_is_on_all().await;
     for lost in [1, 2] {
         hosts.hosts[lost].crash_all().await;
     }

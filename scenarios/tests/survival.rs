@@ -72,6 +72,7 @@ async fn a_machine_dies_with_its_servers() {
         .await;
     let ha = id_of(&hosts.instance(0, "ha").await);
 
+    hosts.log_is_on_all().await;
     let stop = AtomicBool::new(false);
     let mut dying = hosts.hosts.remove(2);
     let (acknowledged, (shown, taken)) = block_in_place(|| {

@@ -43,6 +43,18 @@ impl Hosts {
         }
     }
 
+    /// Waits until the log is kept by all machines: from then on any one may be missed.
+    pub async fn log_is_on_all(&self) {
+        let wanted = self.hosts.len() as u64;
+        self.wait_for("the log is on all machines", async || {
+            let cluster: serde_json::Value =
+                self.hosts[0].client().get("/1.0/cluster").await.unwrap_or_default();
+            cluster["health"]["replicas"] == wanted
+                && cluster["health"]["servers_answering"] == wanted
+        })
+        .await;
+    }
+
     /// Waits until it is so.
     ///
     /// # Panics
