@@ -85,7 +85,7 @@ fn destination(
         .collect();
     let segments: Vec<&str> = path.iter().map(String::as_str).collect();
     let params = Params::parse(uri.query().unwrap_or_default());
-    let Some(place) = place(world, method, &segments, &params)? else { return Ok(None) };
+    let Some(place) = place(api, world, method, &segments, &params)? else { return Ok(None) };
     if api.here() == Some(place.node) {
         return Ok(None);
     }
@@ -106,6 +106,7 @@ struct Place {
 
 /// `None`: any member can answer.
 fn place(
+    api: &Api,
     world: &World,
     method: &Method,
     segments: &[&str],
@@ -124,6 +125,9 @@ fn place(
         ["1.0", "instances", name] if reads && params.get("recursion").is_some() => {
             of_instance(name, false)
         }
+        ["1.0", "images", reference, "export"] if reads => {
+            Ok(holder(api, world, &params.project(), reference))
+        }
         ["1.0", "operations", id, "websocket"] => Ok(session(world, id, true)),
         ["1.0", "operations", id] if reads => Ok(session(world, id, false)),
         ["1.0", "cluster", "members", name, "state"] if reads => {
@@ -139,6 +143,15 @@ fn place(
         }
         _ => Ok(None),
     }
+}
+
+/// A member that has the image's files, unless this one does.
+fn holder(api: &Api, world: &World, project: &str, reference: &str) -> Option<Place> {
+    let holders = &world.image(project, reference).ok()?.holders;
+    let here = api.here().filter(|here| holders.contains(here));
+    let online = |id: &&NodeId| world.nodes.get(id).is_some_and(Node::is_online);
+    let node = here.or_else(|| holders.iter().find(online).copied())?;
+    Some(Place { node, needed: true })
 }
 
 /// Programs and consoles live where their guest does.
