@@ -1,6 +1,8 @@
 //! Three machines with a replicated log: instances on each from one command line, and a guest with
 //! data moved around all three. In the end every instance is on exactly one machine.
 
+#![allow(clippy::print_stderr, reason = "what it took is of interest")]
+
 use std::time::Instant;
 
 use stapes_scenarios::hosts::{Hosts, busybox, debian};

@@ -1,6 +1,8 @@
 //! Guests move with their processes and connections: a client counts over one TCP connection while the
 //! guest goes from machine to machine.
 
+#![allow(clippy::print_stderr, reason = "what it took is of interest")]
+
 use stapes_scenarios::hosts::{Counted, Counter, Hosts, busybox};
 
 const PORT: u16 = 7007;
