@@ -38,6 +38,7 @@ use super::{
 mod criu;
 mod objections;
 mod tasks;
+mod unread;
 
 /// Names the program `criu`, where it is not configured.
 const CRIU: &str = "STAPES_CRIU";
@@ -51,6 +52,8 @@ pub(super) fn configured() -> Option<PathBuf> {
     std::env::var_os(CRIU).map(PathBuf::from)
 }
 
+/// How often a guest that was told something in the last moment is asked to stand still again.
+const TRIES_MAX: usize = 3;
 /// Nothing here takes longer, however much memory a guest has.
 const WITHIN: Duration = Duration::from_secs(600);
 const NO_CRIU: &str = "has no CRIU: install criu 4.2 or newer, or name one in STAPES_CRIU";
@@ -98,12 +101,15 @@ impl Inner {
             let group = inner.layout.group(&instance.to_string());
             (group.is_frozen(), objections::find(pid, &group.unified()))
         };
+        let deaf = unread::read_by(pid).await;
         let (frozen, found) = self.blocking(look).await?;
         if frozen {
             against.push("it is frozen; unfreeze it".to_owned());
         }
         let found = found.map_err(failed("look at the guest's processes"))?;
         against.extend(found.against);
+        let deaf = deaf.into_iter();
+        against.extend(deaf.map(|what| format!("{what} does not read what the kernel tells it")));
         if against.is_empty() {
             let reasons = found.remarks.into_iter().collect();
             return Ok(Preflight { verdict: Mobility::Live, reasons });
@@ -135,7 +141,21 @@ impl Inner {
         }
         let criu = self.criu().await?;
         let request = Request::Checkpoint(Checkpoint { criu, images: images.clone() });
-        let answer = self.ask(&known, &request, "checkpoint the guest").await;
+        let mut tries = 0;
+        let answer = loop {
+            if known.held().is_none() {
+                unread::read_by(known.hello.pid).await;
+            }
+            let answer = self.ask(&known, &request, "checkpoint the guest").await;
+            tries += 1;
+            match answer {
+                Err(DriverError::Refused(why)) if tries < TRIES_MAX && unread::is_why(&why) => {
+                    tracing::info!(%instance, why, "once more");
+                    make_empty(&images)?;
+                }
+                answer => break answer,
+            }
+        };
         if answer.is_err() && known.held().is_none() {
             // Whatever is in it is no checkpoint.
             let _ = fs::remove_dir_all(&images);

@@ -89,7 +89,7 @@ pub(super) fn find(init: i32, group: &Path) -> std::io::Result<Objections> {
         states(&task, &mut found);
     }
     for task in tasks::strangers(group, &tasks::tree(init)?) {
-        let what = named(&task);
+        let what = task.named();
         found.object(format!("{what} was executed from outside; wait until it has ended"));
     }
     Ok(found)
@@ -103,10 +103,6 @@ impl Objections {
     }
 }
 
-fn named(task: &Task) -> String {
-    format!("{} (process {})", task.name, task.inside)
-}
-
 fn namespaces(task: &Task, ours: &[Option<String>; 6], found: &mut Objections) {
     for (name, init) in SHARED.iter().zip(ours) {
         let its = task.namespace(name);
@@ -115,7 +111,7 @@ fn namespaces(task: &Task, ours: &[Option<String>; 6], found: &mut Objections) {
         if !differs(&its) && !differs(&children) {
             continue;
         }
-        let what = named(task);
+        let what = task.named();
         found.object(match *name {
             "uts" => {
                 format!("{what} has a host name of its own (ProtectHostname=); restart its service")
@@ -130,7 +126,7 @@ fn namespaces(task: &Task, ours: &[Option<String>; 6], found: &mut Objections) {
 }
 
 fn states(task: &Task, found: &mut Objections) {
-    let what = named(task);
+    let what = task.named();
     if task.is_traced {
         found.object(format!("{what} is being debugged"));
     }
@@ -200,7 +196,7 @@ impl Guest {
             let Some(it) = looked_at() else { return };
             let is_console = Some((it.rdev(), it.dev())) == self.console;
             if !is_console && Some(it.dev()) == self.terminals {
-                self.slaves.push((terminal.to_owned(), named(task)));
+                self.slaves.push((terminal.to_owned(), task.named()));
                 return;
             }
         }
@@ -210,7 +206,7 @@ impl Guest {
         }
         let is_console = looked_at().is_some_and(|it| Some((it.rdev(), it.dev())) == self.console);
         if !is_console {
-            let what = named(task);
+            let what = task.named();
             found.object(format!("{what} has a file open that is not the guest's: {link}"));
         }
     }
@@ -232,7 +228,7 @@ impl Guest {
 }
 
 fn anonymous(task: &Task, number: &str, kind: &str, found: &mut Objections) {
-    let what = named(task);
+    let what = task.named();
     if !ANONYMOUS.contains(&kind) {
         let kind = kind.trim_matches(['[', ']']);
         found.object(format!("{what} uses {kind}, which cannot move"));
@@ -256,6 +252,6 @@ fn socket(task: &Task, number: &str, found: &mut Objections) {
     };
     let name = String::from_utf8_lossy(&name[..length]).trim_end_matches('\0').to_owned();
     if !PROTOCOLS.contains(&name.as_str()) {
-        found.object(format!("{} has a connection that cannot move ({name})", named(task)));
+        found.object(format!("{} has a connection that cannot move ({name})", task.named()));
     }
 }

@@ -40,6 +40,11 @@ impl Task {
         })
     }
 
+    /// As its user knows it.
+    pub(super) fn named(&self) -> String {
+        format!("{} (process {})", self.name, self.inside)
+    }
+
     pub(super) fn namespace(&self, name: &str) -> Option<String> {
         let link = fs::read_link(format!("/proc/{}/ns/{name}", self.pid)).ok()?;
         Some(link.to_string_lossy().into_owned())
