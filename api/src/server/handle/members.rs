@@ -95,7 +95,11 @@ pub(in crate::server) async fn create(
         online.map(|node| node.address.clone()).collect::<Vec<_>>()
     });
     let now = Utc::now();
-    let expires_at = now + TOKEN_FOR;
+    let wanted = api.look(|world| {
+        let text = world.server.config.get("cluster.join_token_expiry")?;
+        Duration::from_std(stapes_core::config::span(text).ok()?).ok()
+    });
+    let expires_at = now + wanted.unwrap_or(TOKEN_FOR);
     let drawn = api.membership()?.draw_token(&name, &addresses, expires_at)?;
     let command =
         Command::CreateJoinToken { name: name.clone(), secret_hash: drawn.secret_hash, expires_at };

@@ -22,6 +22,7 @@ pub(super) enum Check {
     OneOf(&'static [&'static str]),
     /// An address and port to listen on.
     Listen,
+    Span,
 }
 
 impl Check {
@@ -32,6 +33,7 @@ impl Check {
             Self::Truth => value::truth(text).map(drop).ok_or_else(|| "true or false".to_owned()),
             Self::Number => text.parse::<i64>().map(drop).map_err(|_| "a whole number".to_owned()),
             Self::Size => value::bytes(text).map(drop),
+            Self::Span => value::span(text).map(drop),
             Self::Memory => match text.strip_suffix('%') {
                 Some(percent) => value::percentage(percent).map(drop),
                 None => value::bytes(text).map(drop),
@@ -64,7 +66,8 @@ fn subnet<A: std::str::FromStr>(text: &str, bits: u8) -> Result<(), String> {
 }
 
 use Check::{
-    CpuAllowance, CpuCount, Listen, Mac, Memory, Number, OneOf, Size, Subnet4, Subnet6, Text, Truth,
+    CpuAllowance, CpuCount, Listen, Mac, Memory, Number, OneOf, Size, Span, Subnet4, Subnet6, Text,
+    Truth,
 };
 
 /// What becomes of an instance when its node is evacuated.
@@ -123,6 +126,7 @@ const INSTANCE_ONLY: &[(&str, Check)] = &[("cluster.ha", Truth)];
 
 const SERVER: &[(&str, Check)] = &[
     ("cluster.healing_threshold", Number),
+    ("cluster.join_token_expiry", Span),
     ("cluster.offline_threshold", Number),
     ("core.https_address", Listen),
     ("core.trust_ca_certificates", Truth),
@@ -182,7 +186,8 @@ impl Check {
             | Self::Subnet4
             | Self::Subnet6
             | Self::OneOf(_)
-            | Self::Listen => "string",
+            | Self::Listen
+            | Self::Span => "string",
         }
     }
 }

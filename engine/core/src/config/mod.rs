@@ -13,7 +13,7 @@ mod value;
 
 pub use device::{Device, Devices, apply_devices, check_devices, device_changes, merge_devices};
 pub use keys::known;
-pub use value::{bytes, cpu, memory};
+pub use value::{bytes, cpu, memory, span};
 
 pub type Config = BTreeMap<String, String>;
 /// What became of each key that changed; `None` is unset.

@@ -1,5 +1,7 @@
 //! Values: sizes, truths and CPU limits, as users write them.
 
+use std::time::Duration;
+
 use super::Config;
 use crate::spec::CpuLimit;
 
@@ -41,6 +43,35 @@ fn fractional(integer: Option<u64>, fraction: &str, factor: u64) -> Option<u64> 
     let parts = u128::from(fraction.parse::<u64>().ok()?) * u128::from(factor)
         / u128::from(10_u64.pow(digits));
     integer?.checked_add(u64::try_from(parts).ok()?)
+}
+
+/// A length of time as the dialect writes it: `3H`, `30M`, or parts side by side as in `1d 12H`; years
+/// and months are 365 and 30 days.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "a length of time is parts such as 30M, 3H, 2d, 1w, 6m or 1y".to_owned();
+    let mut seconds: u64 = 0;
+    for part in text.split_whitespace() {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, unit) = part.split_at(digits);
+        let each: u64 = match unit {
+            "S" => 1,
+            "M" => 60,
+            "H" => 3600,
+            "d" => 86_400,
+            "w" => 7 * 86_400,
+            "m" => 30 * 86_400,
+            "y" => 365 * 86_400,
+            _ => return Err(wrong()),
+        };
+        let more = number.parse::<u64>().ok().and_then(|number| number.checked_mul(each));
+        seconds = more.and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
+    }
+    // A century is more than anybody means, and any date can take it.
+    let in_reason = (1..=100 * 365 * 86_400).contains(&seconds);
+    in_reason.then(|| Duration::from_secs(seconds)).ok_or_else(wrong)
 }
 
 /// `true`, `1`, `yes`, `on` and their opposites, as the dialect takes them.
@@ -107,6 +138,17 @@ pub(super) fn allowance_of(text: &str) -> Result<CpuLimit, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans() {
+        for (text, seconds) in [("1S", 1), ("3H", 10_800), ("1d 12H", 129_600), ("2y", 63_072_000)]
+        {
+            assert_eq!(span(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "3", "H", "3h", "-1H", "0S", "1H2M", "101y", "99999999999999999999S"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes() {
