@@ -31,7 +31,7 @@ use stapes_core::{
     },
     profile,
     record::{Actor, Protocol},
-    task::{Observation, Report},
+    task::{Observation, Report, Task},
 };
 use stapes_node::{Drivers, Executor, ExecutorConfig, LogTasks};
 use tokio::sync::watch;
@@ -217,6 +217,10 @@ impl Reports for Watched {
 
     async fn observe(&self, observation: Observation) -> Result<(), ReportError> {
         self.reports.observe(observation).await
+    }
+
+    async fn is_wanted(&self, task: &Task) -> Result<bool, ReportError> {
+        self.reports.is_wanted(task).await
     }
 }
 

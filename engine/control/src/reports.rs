@@ -13,7 +13,7 @@ use stapes_core::{
         report::{ReportError, Reports},
     },
     record::{Actor, Protocol},
-    task::{Observation, Outcome, Report},
+    task::{Observation, Outcome, Report, Subject, Task},
 };
 
 use crate::control::{Control, SubmitError, now};
@@ -148,5 +148,17 @@ impl Reports for NodeReports {
             }
             Observation::Overheld(held) => self.observe_overheld(held).await,
         }
+    }
+
+    async fn is_wanted(&self, task: &Task) -> Result<bool, ReportError> {
+        // Who is alone has heard all there is: nobody else decides what runs elsewhere.
+        if self.control.world().nodes.len() > 1 {
+            let read = self.control.catch_up().await;
+            read.map_err(|error| ReportError::Unavailable(error.to_string()))?;
+        }
+        let Subject::Instance(instance) = task.subject else { return Ok(true) };
+        let world = self.control.world();
+        let instance = world.instances.get(&instance);
+        Ok(instance.is_some_and(|instance| instance.incarnation <= task.incarnation))
     }
 }

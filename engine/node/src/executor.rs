@@ -16,12 +16,13 @@ use stapes_core::{
         secret::Sealer,
         storage::Storage,
     },
-    task::Observation,
+    task::{Observation, Task},
 };
 
 use crate::{dispatcher::Dispatcher, memory::Memory, travel};
 
-/// How long a report that cannot be taken waits before it is repeated, at most.
+/// How long a report that cannot be taken waits before it is repeated, at first and at most.
+const REPORT_PAUSE_MIN: Duration = Duration::from_millis(50);
 const REPORT_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What touches the host.
@@ -134,13 +135,33 @@ impl Executor {
         Dispatcher::new(self.clone()).run().await
     }
 
+    /// Whether the log still wants what lets a guest run. Without the log nobody knows, and the guest
+    /// waits: it may run elsewhere by now.
+    pub(crate) async fn is_wanted(&self, task: &Task) -> bool {
+        let mut pause = REPORT_PAUSE_MIN;
+        loop {
+            match self.reports.is_wanted(task).await {
+                Ok(wanted) => return wanted,
+                Err(ReportError::Refused(why)) => {
+                    tracing::warn!(task = %task.id, why, "not wanted");
+                    return false;
+                }
+                Err(ReportError::Unavailable(why)) => {
+                    tracing::warn!(task = %task.id, why, "nobody knows whether it is wanted");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(REPORT_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
     /// Reports until the report is durable; an unavailable log is asked again and again, since the
     /// task is not done with before. A report that makes no sense is dropped with a line in the log.
     pub(crate) async fn deliver<F>(&self, what: &str, send: impl Fn() -> F)
     where
         F: Future<Output = Result<(), ReportError>>,
     {
-        let mut pause = Duration::from_millis(50);
+        let mut pause = REPORT_PAUSE_MIN;
         loop {
             match send().await {
                 Ok(()) => return,

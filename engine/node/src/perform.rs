@@ -142,6 +142,12 @@ async fn start(
     reservations: &[Reservation],
 ) -> Result<Outcome, DriverError> {
     let drivers = &executor.drivers;
+    // A daemon that was killed after it started the guest must not fail now and leave it running.
+    if let Some(running) = drivers.guests.running(spec.instance).await
+        && running.incarnation == spec.incarnation
+    {
+        return Ok(Outcome::Started(running));
+    }
     reserve(executor, spec.instance, reservations).await?;
     let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());

@@ -87,6 +87,10 @@ impl Worker {
                 }
             }
             Verdict::Perform => {
+                if lets_run(task) && !self.executor.is_wanted(task).await {
+                    tracing::info!(task = %task.id, "overtaken while the node was away");
+                    return;
+                }
                 tracing::debug!(task = %task.id, %sequence, subject = ?self.subject, "performing");
                 let Some(outcome) = self.perform(task, waiting).await else { return };
                 let performed =
@@ -148,6 +152,11 @@ impl Worker {
 
 fn stops_cleanly(task: &Task) -> bool {
     matches!(task.work, Work::Stop { force: false, .. })
+}
+
+/// Whether a guest runs, or runs on, after the task.
+const fn lets_run(task: &Task) -> bool {
+    matches!(task.work, Work::Start { .. } | Work::Restore { .. } | Work::Activate | Work::Resume)
 }
 
 /// Whether what the task does is of use only to what was to follow it. When something else follows,

@@ -10,8 +10,8 @@ use crate::{
     name::NameKind,
     node::FencingProof,
     testing::{
-        Answered, Asked, Done, Given, House, Members, check, config, create, delete, instance,
-        node as start_of, restart, snapshot, start, stop, stopped, target,
+        Answered, Asked, Done, Failed, Given, House, Members, check, config, create, delete,
+        instance, node as start_of, restart, snapshot, start, stop, stopped, target,
     },
 };
 
@@ -163,6 +163,23 @@ fn a_move_of_what_is_available_takes_it_over() {
     let it = house.instance("web");
     assert_eq!((it.node, it.epoch()), (start_of("three").node, Epoch(1)));
     assert!(matches!(it.status, Status::Running { .. }));
+}
+
+#[test]
+fn a_take_over_that_fails_is_made_up_for_by_a_start() {
+    let over = given(&[&available(), &[lost(), fenced(), Asked(moves(None)), ONE]]);
+    // The lost node's removal comes first.
+    let failed = given(&[&over, &[Failed("no space"), Done]]);
+    let house = House::after(&failed);
+    assert_eq!(house.instance("web").node, start_of("three").node);
+    assert!(house.world.operations.is_empty());
+    check(&failed, start("web"), "operation-accepted, instance-start-requested; CreateRoot@three");
+    let house = House::after(&given(&[&failed, &[Asked(start("web")), Done]]));
+    let web = house.instance("web");
+    assert!(matches!(web.status, Status::Running { .. }) && web.replica.is_none());
+    check(&failed, moves(Some("test")), "The instance was taken over and is not whole yet");
+    let gone = "operation-accepted, instance-delete-requested; DeleteInstance@three";
+    check(&failed, delete("web", false), gone);
 }
 
 #[test]

@@ -82,6 +82,9 @@ impl Instance {
             Event::Failed { .. } => self.job = None,
             Event::RootCreated => {
                 self.status = Status::Stopped;
+                if self.unmade().is_some() {
+                    self.replica = None;
+                }
                 self.step_done(|step| matches!(step, Step::CreateRoot { .. }));
             }
             Event::RootReplaced { image } => {

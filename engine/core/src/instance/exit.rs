@@ -49,11 +49,21 @@ fn over_before_reported(instance: &Instance, exited: &Exited) -> bool {
     step == Some(&Step::Start) && exited.incarnation == instance.incarnation
 }
 
+/// A daemon that was killed before it noted the start would start it again: that is overtaken too.
 fn over(desk: &mut Desk<'_>, instance: &Instance, exited: &Exited) -> Result<(), Rejection> {
-    let fact = Event::Stopped { cause: exited.cause, at: exited.at };
+    let generation = instance.next_generation();
+    let facts =
+        [Event::Stopped { cause: exited.cause, at: exited.at }, Event::Continued { generation }];
     let mut after = instance.clone();
-    after.evolve(&fact, desk.context.time);
-    desk.decision.record(instance.id.stream(), fact);
+    for fact in facts {
+        after.evolve(&fact, desk.context.time);
+        desk.decision.record(instance.id.stream(), fact);
+    }
+    let operation = instance.job.as_ref().map(|job| job.operation);
+    let operation = operation.unwrap_or(desk.decision.answer.operation);
+    let work = Work::Stop { force: true, timeout: std::time::Duration::ZERO };
+    let subject = Subject::Instance(instance.id);
+    desk.decision.order(instance.node, operation, subject, after.incarnation, work);
     let error = format!("the guest ended right after its start: {:?}", exited.cause);
     step_failed(desk, &after, &Step::Start, &error)
 }

@@ -287,7 +287,7 @@ fn makes_content(step: &Step) -> bool {
 /// The instance is gone; what it held is free, and its copy on another node goes too.
 fn delete(decision: &mut Decision, instance: &Instance) {
     decision.record(instance.id.stream(), Event::Deleted);
-    if let Some(replica) = &instance.replica {
+    if let Some(replica) = instance.replica.filter(|_| instance.unmade().is_none()) {
         let operation = decision.answer.operation;
         let operation = instance.job.as_ref().map_or(operation, |job| job.operation);
         let generation = instance.next_generation();

@@ -116,6 +116,10 @@ fn check_movable(world: &World, instance: &Instance) -> Result<(), Rejection> {
         let hint = format!("stapes resume {}", instance.name);
         return Err(wrong_state("The instance is frozen", hint));
     }
+    if instance.unmade().is_some() {
+        let hint = format!("stapes start {} makes it of its copy", instance.name);
+        return Err(wrong_state("The instance was taken over and is not whole yet", hint));
+    }
     let expanded = instance.expanded(world)?;
     match stationary(&expanded.devices) {
         Some((device, why)) => Err(Rejection::NotAllowed {

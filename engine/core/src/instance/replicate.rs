@@ -47,7 +47,8 @@ pub fn replicate(world: &World, context: &Context, id: InstanceId) -> Result<Dec
             hint: format!("stapes config device remove {} {device}", instance.name),
         });
     }
-    let ready = instance.job.is_none() && instance.status != Status::Creating;
+    let whole = instance.status != Status::Creating && instance.unmade().is_none();
+    let ready = instance.job.is_none() && whole;
     let here = world.nodes.get(&instance.node).is_some_and(Node::is_online);
     if !ready || !here || !to.is_online() || to.id == instance.node {
         return Ok(decision);
@@ -100,7 +101,7 @@ pub(super) fn failed(
     let fact = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
     desk.decision.record(instance.id.stream(), fact);
     let incarnation = follow_up(desk, instance);
-    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
+    forsake(desk, instance, incarnation, round);
     end(desk.decision, instance, Err(error));
     Ok(())
 }
@@ -111,10 +112,23 @@ pub(super) fn overtaken(desk: &mut Desk<'_>, instance: &Instance) -> Vec<Event> 
     let error = "Something else was asked of the instance meanwhile";
     let generation = instance.next_generation();
     let incarnation = Incarnation { epoch: instance.epoch(), generation };
-    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
+    forsake(desk, instance, incarnation, round);
     end(desk.decision, instance, Err(error));
     let failed = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
     vec![failed, Event::Continued { generation }]
+}
+
+/// What there may be of a round that is not to be goes on both nodes.
+fn forsake(desk: &mut Desk<'_>, instance: &Instance, incarnation: Incarnation, round: SnapshotId) {
+    let Some((job, journey)) = replication(instance) else { return };
+    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
+    if instance.replica.is_some_and(|replica| replica.node == journey.to) {
+        drop_snapshots(desk, instance, (journey.to, incarnation), vec![round]);
+    } else {
+        let (subject, pool) = (Subject::Instance(instance.id), instance.pool);
+        let work = Work::DeleteInstance { pool };
+        desk.decision.order(journey.to, job.operation, subject, incarnation, work);
+    }
 }
 
 fn replication(instance: &Instance) -> Option<(&super::Job, &Journey)> {
@@ -170,16 +184,7 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
     let work = Work::DeleteInstance { pool: instance.pool };
     decision.order(instance.node, context.operation, Subject::Instance(id), overtaking, work);
 
-    let source = RootSource::Volume {
-        volume: id.into(),
-        snapshot: Some(replica.snapshot),
-        image: instance.image.clone(),
-    };
-    let mut steps =
-        vec![Step::CreateRoot { source }, Step::DropRounds { rounds: vec![replica.snapshot] }];
-    if ran(instance) {
-        steps.insert(1, Step::Start);
-    }
+    let mut steps = making(instance, &replica, ran(instance));
     if let Some((_, journey)) = instance.moves() {
         if journey.to == replica.node {
             // Something of it may be held there.
@@ -206,6 +211,19 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
     let request = Request { verb: Verb::TakeOverInstance, steps, journey: None };
     append(desk, instance, request, before)?;
     Ok(decision)
+}
+
+/// Makes the instance of its copy, on the node that has that.
+pub(super) fn making(instance: &Instance, replica: &Replica, starts: bool) -> Vec<Step> {
+    let source = RootSource::Volume {
+        volume: instance.id.into(),
+        snapshot: Some(replica.snapshot),
+        image: instance.image.clone(),
+    };
+    let mut steps = vec![Step::CreateRoot { source }];
+    steps.extend(Some(Step::Start).filter(|_| starts));
+    steps.push(Step::DropRounds { rounds: vec![replica.snapshot] });
+    steps
 }
 
 fn heir(world: &World, instance: &Instance) -> Result<Replica, Rejection> {

@@ -170,15 +170,11 @@ fn start_stopped(
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::StartInstance, Class::Task, resources(instance));
     let before = renewed_leases(world, &mut decision, instance)?;
-    append_job(
-        world,
-        context,
-        &mut decision,
-        instance,
-        Verb::StartInstance,
-        vec![Step::Start],
-        before,
-    )?;
+    let steps = match instance.unmade() {
+        Some(replica) => replicate::making(instance, &replica, true),
+        None => vec![Step::Start],
+    };
+    append_job(world, context, &mut decision, instance, Verb::StartInstance, steps, before)?;
     Ok(decision)
 }
 

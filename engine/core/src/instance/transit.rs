@@ -5,6 +5,8 @@
 //! more. What either node keeps of the other's is removed by tasks that nobody waits for: their
 //! reports are nobody's step.
 
+use std::time::Duration;
+
 use super::{
     Event, Instance, Job, Journey, LivePolicy, Phase, Status, Step,
     observe::{advance, end, order_step},
@@ -83,7 +85,7 @@ pub(super) fn moved(
         Some(_) => vec![Step::Activate],
         None if journey.running => vec![Step::Start],
         // It ended by itself on the way.
-        None if instance.ephemeral && instance.last_exit.is_some() => vec![Step::Delete],
+        None if instance.ephemeral && journey.away_since.is_some() => vec![Step::Delete],
         None => Vec::new(),
     };
     let (from, to) = (instance.node, journey.to);
@@ -137,6 +139,9 @@ pub(super) fn failed(
             degrade(desk, instance, step, error)
         }
         (Some(Phase::Leaving), _) => abort(desk, instance, error),
+        (Some(Phase::Returning), Step::Resume) | (Some(Phase::Arrived), Step::Activate) => {
+            start_anew(desk, instance, error)
+        }
         (Some(Phase::Returning), _) => {
             let first = journey.error.as_deref().unwrap_or_default();
             let error = format!("{first}; and it could not be brought back: {error}");
@@ -160,6 +165,13 @@ fn degrade(desk: &mut Desk<'_>, instance: &Instance, step: &Step, error: &str) -
     }
     steps.extend(planned.ahead(job.operation, instance.status, planned.rounds.is_empty()));
     advance(desk, instance, vec![Event::MoveDegraded { mode, reason: error.to_owned(), steps }])
+}
+
+/// What is held and cannot be let go, where it is to stay, is started instead.
+fn start_anew(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> Decided {
+    let steps = vec![Step::Stop { force: true, timeout: Duration::ZERO }, Step::Start];
+    let (mode, reason) = (Mobility::NearLive, error.to_owned());
+    advance(desk, instance, vec![Event::MoveDegraded { mode, reason, steps }])
 }
 
 /// It stays where it is, and becomes what it was.
@@ -227,12 +239,15 @@ pub(super) fn sweep(decision: &mut Decision, after: &Instance, job: &Job) {
     drop_rounds(decision, &swept, job, after.node);
 }
 
-/// Orders the removal of a journey's snapshots from a node, at the instance's incarnation.
+/// Orders the removal of a journey's snapshots from a node, at the instance's incarnation. What a
+/// replica builds on stays for as long as there is one.
 fn drop_rounds(decision: &mut Decision, instance: &Instance, job: &Job, node: NodeId) {
+    let kept = instance.replica.map(|replica| replica.snapshot);
+    let rounds = job.possible_rounds().into_iter().filter(|round| Some(*round) != kept);
     let work = Work::DropRounds {
         pool: instance.pool,
         volume: instance.id.into(),
-        rounds: job.possible_rounds(),
+        rounds: rounds.collect(),
     };
     let subject = Subject::Instance(instance.id);
     decision.order(node, job.operation, subject, instance.incarnation, work);

@@ -32,7 +32,7 @@ impl Instance {
                 }
                 self.step_done(|step| matches!(step, Step::Checkpoint));
             }
-            Event::Moved { to, epoch, idmap, guest, bytes, home, steps, from: _, as_of: _ } => {
+            Event::Moved { to, epoch, idmap, guest, bytes, home, steps, as_of, from: _ } => {
                 self.node = *to;
                 self.incarnation.epoch = *epoch;
                 self.idmap = *idmap;
@@ -42,7 +42,8 @@ impl Instance {
                     let since = self.last_started_at.unwrap_or(at);
                     self.status = Status::Running { pid: *pid, since };
                 }
-                if self.replica.is_some_and(|replica| replica.node == *to) {
+                // What is taken over is its copy until that became the root.
+                if as_of.is_none() && self.replica.is_some_and(|replica| replica.node == *to) {
                     self.replica = None;
                 }
                 self.replan(steps, |journey| journey.bytes += bytes);
@@ -93,6 +94,11 @@ impl Instance {
             | Event::SnapshotRestored { .. }
             | Event::Deleted => {}
         }
+    }
+
+    /// The copy that it has to be made of first, on its own node: a take-over did not come so far.
+    pub(super) fn unmade(&self) -> Option<Replica> {
+        self.replica.filter(|replica| replica.node == self.node)
     }
 
     /// What is left of the job from now on; nothing ends it.

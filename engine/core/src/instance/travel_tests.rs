@@ -309,6 +309,14 @@ fn a_failure_after_the_point_of_no_return_leaves_it_there() {
     );
     let house = House::after(&given(&[&moved, &[Failed("no address")]]));
     assert_eq!(house.instance("web").node, start_of("two").node);
+    // What lives there and cannot be connected is not left standing still.
+    let alive = given(&[&[Members], &running("web", &[]), &[Asked(live("web"))]]);
+    let alive = given(&[&alive, &[ONE, ONE, ONE, ONE, ONE]]);
+    let unconnected = given(&[&alive, &[Failed("no bridge")]]);
+    then(&unconnected, "instance-move-degraded, instance-continued; Stop!@two");
+    let house = House::after(&given(&[&unconnected, &[Done]]));
+    let web = house.instance("web");
+    assert!(web.status.is_up() && web.job.is_none() && web.guest.epoch == Epoch(1));
 }
 
 #[test]
@@ -414,13 +422,15 @@ fn nobody_waits_for_a_replica() {
     let web = given(&[&[Members], &running("web", &[("replication.target", "two")])]);
     let asked = given(&[&web, &[Asked(replicate("web"))]]);
     let stops = "operation-accepted, operation-failed, instance-replicate-failed, \
-                 instance-continued, instance-stop-requested; DropRounds, Stop!";
+                 instance-continued, instance-stop-requested; \
+                 DropRounds, DeleteInstance@two, Stop!";
     check(&asked, stop("web", true), stops);
     let stopped = given(&[&asked, &[Asked(stop("web", true)), Done]]);
     assert_eq!(House::after(&stopped).instance("web").status, Status::Stopped);
     let died = given(&[&asked, &[Ended("web", ExitCause::GuestReboot, 60), Done]]);
     assert!(House::after(&died).instance("web").status.is_up());
-    let broken = "instance-replicate-failed, instance-continued, operation-failed; DropRounds";
+    let broken = "instance-replicate-failed, instance-continued, operation-failed; \
+                  DropRounds, DeleteInstance@two";
     then(&given(&[&asked, &[Failed("the network broke")]]), broken);
 }
 

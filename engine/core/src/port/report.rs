@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use crate::{
     ids::OperationId,
-    task::{Observation, Report},
+    task::{Observation, Report, Task},
 };
 
 /// Why a report was not taken.
@@ -24,6 +24,12 @@ pub trait Reports: Send + Sync + std::fmt::Debug + 'static {
     /// What follows from the report is durable when this returns. Repeating it changes nothing.
     async fn report(&self, report: Report) -> Result<(), ReportError>;
     async fn observe(&self, observation: Observation) -> Result<(), ReportError>;
+    /// Whether the log still wants the task, by all that it holds now. Asked just before a guest is
+    /// let run: a node that was cut off may find an old task before it finds what became of it since.
+    ///
+    /// # Errors
+    /// [`ReportError::Unavailable`] when the log cannot be asked: then the guest waits.
+    async fn is_wanted(&self, task: &Task) -> Result<bool, ReportError>;
 }
 
 /// How far an operation is. Never on the log; losing it loses nothing.
