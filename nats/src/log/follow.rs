@@ -1,5 +1,6 @@
 //! Following: a reader that never misses a record. It is given the newest from memory, and what is
-//! older than that from the servers until it has come so far.
+//! older than that from the servers until it has come so far: much of it by a consumer, a little by
+//! its place.
 
 use std::sync::Arc;
 
@@ -10,11 +11,15 @@ use stapes_core::{
 };
 use tokio::sync::watch;
 
-use super::{Inner, read};
+use super::{Inner, backlog::{Backlog, Broken}, read};
 
 /// Records given at once, unless a single commit has more.
 const BATCH_RECORDS_MAX: usize = 4096;
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// So few records are not worth a consumer of their own.
+const NEAR: u64 = 1024;
+/// How often a consumer that brings nothing is made anew.
+const DOUBTS_MAX: u32 = 3;
 
 struct Following {
     inner: Arc<Inner>,
@@ -23,12 +28,17 @@ struct Following {
     /// Where the log ended when following began.
     target: Sequence,
     caught_up: bool,
+    /// Brings what is older than memory.
+    backlog: Option<Backlog>,
+    /// Consumers that brought nothing, one after the other.
+    doubts: u32,
 }
 
 /// Follows after `at`, which is not behind `target`, where the log ends now.
 pub(super) fn follow(inner: Arc<Inner>, at: Sequence, target: Sequence) -> Follower {
     let heads = inner.shared.heads();
-    let following = Following { inner, heads, at, target, caught_up: false };
+    let following =
+        Following { inner, heads, at, target, caught_up: false, backlog: None, doubts: 0 };
     let step = async |following: Option<Following>| following?.step_or_end().await;
     futures::stream::unfold(Some(following), step).boxed()
 }
@@ -56,21 +66,14 @@ impl Following {
                 return Some(Err(fault.read()));
             }
             let records = match self.newest() {
-                Newest::Records(records) => records,
-                Newest::OnServers(head) => {
-                    let (first, at) = (
-                        self.at.next(),
-                        read::Limits {
-                            last: head,
-                            records: BATCH_RECORDS_MAX,
-                            bytes: BATCH_BYTES_MAX,
-                        },
-                    );
-                    match read::whole_commits(&self.inner, first, at).await {
-                        Ok(records) => records,
-                        Err(error) => return Some(Err(error)),
-                    }
+                Newest::Records(records) => {
+                    self.backlog = None;
+                    records
                 }
+                Newest::OnServers(head) => match self.on_servers(head).await {
+                    Ok(records) => records,
+                    Err(error) => return Some(Err(error)),
+                },
                 Newest::Nothing if !self.caught_up && self.at >= self.target => {
                     self.caught_up = true;
                     return Some(Ok(Followed::CaughtUp(self.at)));
@@ -88,6 +91,38 @@ impl Following {
             self.at = last.sequence;
             return Some(Ok(Followed::Records(records)));
         }
+    }
+
+    /// The next of what is older than memory, up to `head`.
+    async fn on_servers(&mut self, head: Sequence) -> Result<Vec<Stored>, ReadError> {
+        let is_far = head.0 - self.at.0 > NEAR || self.backlog.is_some();
+        if is_far && self.doubts < DOUBTS_MAX {
+            match self.by_backlog(head).await {
+                Ok(records) => {
+                    self.doubts = 0;
+                    return Ok(records);
+                }
+                Err(broken) => {
+                    tracing::debug!(at = %self.at, reason = %broken, "the log is read by place");
+                    self.backlog = None;
+                    self.doubts += 1;
+                }
+            }
+        }
+        let limits =
+            read::Limits { last: head, records: BATCH_RECORDS_MAX, bytes: BATCH_BYTES_MAX };
+        read::whole_commits(&self.inner, self.at.next(), limits).await
+    }
+
+    async fn by_backlog(&mut self, head: Sequence) -> Result<Vec<Stored>, Broken> {
+        let mut backlog = match self.backlog.take() {
+            Some(backlog) => backlog,
+            None => Backlog::open(&self.inner, self.at.next()).await?,
+        };
+        let limits = (BATCH_RECORDS_MAX, BATCH_BYTES_MAX);
+        let records = backlog.next(&self.inner, head, limits).await?;
+        self.backlog = Some(backlog);
+        Ok(records)
     }
 
     fn newest(&self) -> Newest {

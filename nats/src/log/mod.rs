@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod append;
+mod backlog;
 mod cursors;
 mod follow;
 mod locks;

@@ -120,7 +120,11 @@ pub(super) async fn stream(
 }
 
 /// The records up to `last`, which is known here, each with its revision.
-fn counted(inner: &Inner, arrived: Vec<Arrived>, last: Sequence) -> Result<Vec<Stored>, ReadError> {
+pub(super) fn counted(
+    inner: &Inner,
+    arrived: Vec<Arrived>,
+    last: Sequence,
+) -> Result<Vec<Stored>, ReadError> {
     let state = inner.shared.read();
     let known = arrived.into_iter().take_while(|arrived| arrived.sequence <= last);
     let stored = |arrived: Arrived| match state.revision(&arrived) {
