@@ -12,6 +12,9 @@
 //! attaches makes a consumer of his own after the acknowledged prefix, which brings all that is left in
 //! order; two names take turns, so that at every moment one of them knows the prefix. Tasks that are
 //! in hand already are not given twice.
+//!
+//! The prefix is also written down as the node's cursor, which is what a node begins with that took its
+//! tasks from another log before: what was done there must not come again as new.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +45,7 @@ use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 use crate::{
     connection::{ANSWER_MAX, Connection},
     error::ApiError,
-    log::{JetStreamLog, Place},
+    log::{Cursors, JetStreamLog, Place},
 };
 
 /// How long JetStream waits for an acknowledgement before it delivers again.
@@ -55,8 +58,16 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Deliveries that wait for the node.
 const WAITING_MAX: usize = 64;
-/// The two names of a node's consumers.
-const TURNS: [&str; 2] = ["a", "b"];
+
+/// The two durable consumers of a node's tasks, which take turns.
+pub(crate) fn consumers(node: NodeId) -> [String; 2] {
+    ["a", "b"].map(|turn| format!("{}-{turn}", cursor(node)))
+}
+
+/// How far a node is with its tasks, whichever log they are on.
+fn cursor(node: NodeId) -> String {
+    format!("node-{}", node.0.simple())
+}
 
 /// A node's tasks in a cluster's log.
 #[derive(Debug)]
@@ -69,9 +80,12 @@ pub struct JetStreamTasks {
 #[derive(Debug)]
 struct Inner {
     connection: Connection,
+    cursors: Cursors,
     log: String,
     subject: String,
     node: NodeId,
+    /// Of the two that take turns.
+    consumers: [String; 2],
     hand: Mutex<Hand>,
 }
 
@@ -91,6 +105,8 @@ struct Hand {
 enum Broken {
     #[error("no consumer is made: {0}")]
     Ask(#[from] ApiError),
+    #[error("how far the node is cannot be asked: {0}")]
+    Read(#[from] ReadError),
     #[error("the connection takes no subscriptions: {0}")]
     Subscribe(#[from] async_nats::SubscribeError),
     #[error("nothing came for {} s", SILENCE_MAX.as_secs())]
@@ -101,6 +117,15 @@ enum Broken {
     Unwanted,
 }
 
+/// How far a node is.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The consumer that knows most, of the two.
+    newest: Option<usize>,
+    /// Up to where all is acknowledged.
+    done: Sequence,
+}
+
 impl JetStreamTasks {
     /// The tasks of `node`. To be made once a process.
     #[must_use]
@@ -108,9 +133,11 @@ impl JetStreamTasks {
         let names = log.names();
         let inner = Inner {
             connection: log.connection().clone(),
+            cursors: log.cursors().clone(),
             log: names.log.clone(),
             subject: names.subject(StreamId::new(StreamKind::Task, node)),
             node,
+            consumers: consumers(node),
             hand: Mutex::default(),
         };
         Self { inner: Arc::new(inner), attached: Mutex::default() }
@@ -128,7 +155,7 @@ impl Drop for JetStreamTasks {
 
 /// Up to where all is acknowledged: what the consumer says, and what lay before its beginning. Not
 /// every server counts the latter before something is acknowledged.
-fn done(info: &Info) -> Sequence {
+fn done_of(info: &Info) -> Sequence {
     let before = match info.config.deliver_policy {
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence.saturating_sub(1),
         DeliverPolicy::All
@@ -143,7 +170,7 @@ fn done(info: &Info) -> Sequence {
 #[async_trait]
 impl Tasks for JetStreamTasks {
     async fn done(&self) -> Result<Sequence, ReadError> {
-        Ok(self.inner.newest().await?.map_or(Sequence(0), |(_, done)| done))
+        Ok(self.inner.known().await?.done)
     }
 
     async fn deliver(&self) -> Result<Deliveries, ReadError> {
@@ -223,44 +250,39 @@ impl Inner {
         }
     }
 
-    fn consumer(&self, turn: &str) -> String {
-        format!("node-{}-{turn}", self.node.0.simple())
-    }
-
-    /// The consumer that knows most, as its turn, and up to where all is acknowledged.
-    async fn newest(&self) -> Result<Option<(&'static str, Sequence)>, ApiError> {
-        let mut newest: Option<(&str, Sequence)> = None;
-        for turn in TURNS {
-            let subject = format!("CONSUMER.INFO.{}.{}", self.log, self.consumer(turn));
+    /// What the consumers and the cursor know together.
+    async fn known(&self) -> Result<Known, ReadError> {
+        let done = self.cursors.get(&cursor(self.node)).await?;
+        let mut known = Known { newest: None, done };
+        for (turn, consumer) in self.consumers.iter().enumerate() {
+            let subject = format!("CONSUMER.INFO.{}.{consumer}", self.log);
             match self.connection.ask::<Info>(&subject, &()).await {
                 Ok(info) => {
-                    let done = done(&info);
-                    if newest.is_none_or(|(_, most)| done > most) {
-                        newest = Some((turn, done));
+                    let done = done_of(&info);
+                    if known.newest.is_none() || done > known.done {
+                        known.newest = Some(turn);
                     }
+                    known.done = known.done.max(done);
                 }
                 Err(error) if error.is(ErrorCode::CONSUMER_NOT_FOUND) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(newest)
+        Ok(known)
     }
 
     /// Makes a consumer of what is left, and does away with the older one.
     async fn attach(&self) -> Result<Subscriber, Broken> {
-        let newest = self.newest().await?;
-        let turn = TURNS.into_iter().find(|turn| newest.is_none_or(|(older, _)| older != *turn));
-        let name = self.consumer(turn.unwrap_or(TURNS[0]));
-        self.remove(&name).await?;
+        let Known { newest, done } = self.known().await?;
+        let turn = newest.map_or(0, |newest| 1 - newest);
+        let name = &self.consumers[turn];
+        self.remove(name).await?;
         let deliver_subject = self.connection.client().new_inbox();
         let messages = self.connection.client().subscribe(deliver_subject.clone()).await?;
         let config = push::Config {
             durable_name: Some(name.clone()),
             deliver_subject,
-            deliver_policy: match newest {
-                None => DeliverPolicy::All,
-                Some((_, done)) => DeliverPolicy::ByStartSequence { start_sequence: done.0 + 1 },
-            },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: done.next().0 },
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_deliver: -1,
@@ -277,8 +299,12 @@ impl Inner {
         });
         let create = format!("CONSUMER.CREATE.{}.{name}.{}", self.log, self.subject);
         let _: serde_json::Value = self.connection.ask(&create, &question).await?;
-        if let Some((older, done)) = newest {
-            self.remove(&self.consumer(older)).await?;
+        // A node must not begin anew because somebody removed its consumers.
+        if let Err(error) = self.cursors.set(&cursor(self.node), done).await {
+            tracing::warn!(node = %self.node, %error, "the node's cursor is not moved");
+        }
+        if newest.is_some() {
+            self.remove(&self.consumers[1 - turn]).await?;
             self.hand().over.retain(|task| *task > done);
         }
         Ok(messages)

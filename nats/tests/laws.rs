@@ -5,10 +5,11 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use stapes_core::{
-    ids::NodeId,
+    ids::{CommitId, NodeId, StreamId, StreamKind},
     port::{
-        log::{EventLog, laws},
+        log::{Commit, EventLog, Expected, Part, laws},
         queue::{self, Tasks},
     },
 };
@@ -71,6 +72,49 @@ impl queue::laws::Maker for OnServers {
         let cluster = *self.newest.lock().unwrap();
         Arc::new(JetStreamTasks::new(&*self.open(cluster).await, node))
     }
+}
+
+/// A node that had another queue before begins where it was there, also when its consumers are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_on_another_log_does_not_come_as_new() {
+    let maker = OnServers::new(1, 32 << 20);
+    let log = laws::Maker::fresh(&maker).await;
+    let node = NodeId(Uuid::from_u128(7));
+    let order = async |name: &str| {
+        let stream = StreamId::new(StreamKind::Task, node);
+        let parts = vec![Part { stream, expected: Expected::Any, payload: name.to_owned().into() }];
+        log.append(Commit { id: CommitId::derive(&[name]), parts }).await.unwrap().last
+    };
+    let done = order("done").await;
+    order("left").await;
+    log.set_cursor(&format!("node-{}", node.0.simple()), done).await.unwrap();
+
+    let tasks = queue::laws::Maker::tasks(&maker, &log, node).await;
+    assert_eq!(tasks.done().await.unwrap(), done);
+    let mut deliveries = tasks.deliver().await.unwrap();
+    let left = deliveries.next().await.unwrap().unwrap();
+    assert_eq!(&left.payload[..], b"left");
+    tasks.acknowledge(left.sequence).await.unwrap();
+    order("new").await;
+    assert_eq!(&deliveries.next().await.unwrap().unwrap().payload[..], b"new");
+    drop((deliveries, tasks));
+
+    // A start writes down how far the one before it came.
+    let tasks = queue::laws::Maker::tasks(&maker, &log, node).await;
+    let mut deliveries = tasks.deliver().await.unwrap();
+    assert_eq!(&deliveries.next().await.unwrap().unwrap().payload[..], b"new");
+    drop((deliveries, tasks));
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(maker.servers.urls()).await.unwrap());
+    let stream = format!("STAPES_{}", maker.newest.lock().unwrap().simple());
+    let stream = jetstream.get_stream(stream).await.unwrap();
+    for turn in ["a", "b"] {
+        let _ = stream.delete_consumer(&format!("node-{}-{turn}", node.0.simple())).await;
+    }
+    let tasks = queue::laws::Maker::tasks(&maker, &log, node).await;
+    assert_eq!(tasks.done().await.unwrap(), left.sequence);
+    let mut deliveries = tasks.deliver().await.unwrap();
+    assert_eq!(&deliveries.next().await.unwrap().unwrap().payload[..], b"new");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use stapes_api::server::{Api, Listener};
 use stapes_control::{Control, SubmitError};
 use stapes_core::{ids::NodeId, port::log::ReadError};
 use stapes_drivers::exchange::Exchange;
-use stapes_node::{Executor, ExecutorConfig, LogTasks, StartError};
+use stapes_node::{Executor, ExecutorConfig, StartError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -85,7 +85,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
     let start = identity::start(NodeId(directory.node_id()?));
     let (node, mut name) = (start.node, start.name.clone());
     let secrets = host::secrets(&directory)?;
-    let Footing { log, here, member } = Footing::find(&directory, &start).await?;
+    let Footing { log, tasks, here, member } = Footing::find(&directory, &start).await?;
     let control = Control::sealing(log.clone(), secrets.clone());
     here.governs(&control);
     let mut failing = JoinSet::new();
@@ -119,7 +119,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
 
     let executor = Executor::new(
         ExecutorConfig { node, state_dir: directory.node() },
-        Arc::new(LogTasks::new(log.clone(), node)),
+        tasks,
         Arc::new(control.reports_of(node, &name)),
         drivers.for_node(),
         views.progress(),

@@ -161,7 +161,8 @@ impl Backlog {
 
     /// A question ended before all that it asked for came.
     fn note(&mut self, status: StatusCode, message: &Message) -> Result<(), Broken> {
-        let left = message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
+        let left =
+            message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
         let left: Option<usize> = left.and_then(|left| left.as_str().parse().ok());
         self.fruitless += 1;
         match left {

@@ -11,7 +11,11 @@ use stapes_core::{
 };
 use tokio::sync::watch;
 
-use super::{Inner, backlog::{Backlog, Broken}, read};
+use super::{
+    Inner,
+    backlog::{Backlog, Broken},
+    read,
+};
 
 /// Records given at once, unless a single commit has more.
 const BATCH_RECORDS_MAX: usize = 4096;

@@ -51,6 +51,7 @@ mod tail;
 pub use stream::{Keepers, Replica};
 
 use append::Key;
+pub(crate) use cursors::Cursors;
 use locks::Locks;
 pub(crate) use record::{Names, Place};
 use shared::Shared;
@@ -106,6 +107,7 @@ struct Inner {
     connection: Connection,
     jetstream: jetstream::Context,
     names: Names,
+    cursors: Cursors,
     /// When the stream was made; another time is another stream.
     created: async_nats::datetime::DateTime,
     /// What the leader said last.
@@ -141,6 +143,7 @@ impl JetStreamLog {
         let info = stream::ensure(&connection, &names, &config).await?;
         let inner = Arc::new(Inner {
             jetstream: connection.jetstream(),
+            cursors: Cursors::new(connection.clone(), names.clone()),
             connection,
             names,
             created: info.created,
@@ -181,6 +184,10 @@ impl JetStreamLog {
 
     pub(crate) fn names(&self) -> &Names {
         &self.inner.names
+    }
+
+    pub(crate) fn cursors(&self) -> &Cursors {
+        &self.inner.cursors
     }
 
     /// Waits until the tail has brought all that there is.
@@ -321,10 +328,10 @@ impl EventLog for JetStreamLog {
     }
 
     async fn cursor(&self, name: &str) -> Result<Sequence, ReadError> {
-        cursors::get(&self.inner, name).await
+        self.inner.cursors.get(name).await
     }
 
     async fn set_cursor(&self, name: &str, at: Sequence) -> Result<(), AppendError> {
-        cursors::set(&self.inner, name, at).await
+        self.inner.cursors.set(name, at).await
     }
 }

@@ -7,9 +7,15 @@ use async_nats::{
     jetstream::{self, consumer::pull},
 };
 use futures::StreamExt;
-use stapes_core::ids::NodeId;
+use stapes_core::{
+    ids::{CommitId, NodeId, StreamId, StreamKind},
+    port::{
+        log::{Commit, EventLog, Expected, Part},
+        queue::Tasks,
+    },
+};
 use stapes_nats::{
-    ConnectConfig,
+    ConnectConfig, JetStreamTasks,
     managed::{ManagedConfig, ManagedServer, Role, Stop},
 };
 use uuid::Uuid;
@@ -90,31 +96,40 @@ async fn a_node_gets_its_own_tasks_and_not_anothers() {
     let mut servers = vec![ManagedServer::start(farm.config(1, 1)).await.unwrap()];
     servers[0].update(farm.config(1, 3)).await.unwrap();
     servers.push(ManagedServer::start(farm.config(2, 3)).await.unwrap());
-    kept_log(&farm, &servers[0]).await;
+    let kept = kept_log(&farm, &servers[0]).await;
     let keeper = connect(&servers[0].keeper_connection()).await.unwrap();
     let keeper = jetstream::new(keeper);
-    let consumer = |node: NodeId| pull::Config {
-        durable_name: Some(format!("node-{}", node.0.simple())),
-        filter_subject: farm.subject(&format!("task.{}", node.0.simple())),
-        ..pull::Config::default()
-    };
     let (two, three) = (farm.site(2).node, farm.site(3).node);
     for node in [two, three] {
-        let task = farm.subject(&format!("task.{}", node.0.simple()));
-        keeper.publish(task, "do".into()).await.unwrap().await.unwrap();
+        let stream = StreamId::new(StreamKind::Task, node);
+        let part = Part { stream, expected: Expected::Any, payload: "do".into() };
+        let id = CommitId::derive(&["task", &node.to_string()]);
+        kept.append(Commit { id, parts: vec![part] }).await.unwrap();
     }
-    keeper.create_consumer_on_stream(consumer(three), farm.stream()).await.unwrap();
+    let name = format!("node-{}-a", three.0.simple());
+    let consumer = pull::Config {
+        durable_name: Some(name.clone()),
+        filter_subject: farm.subject(&format!("task.{}", three.0.simple())),
+        ..pull::Config::default()
+    };
+    keeper.create_consumer_on_stream(consumer, farm.stream()).await.unwrap();
 
-    // Its own: made, read and acknowledged by itself.
-    let context = jetstream::new(connect(&servers[1].connection()).await.unwrap());
-    let own = context.create_consumer_on_stream(consumer(two), farm.stream()).await.unwrap();
-    let mut tasks = own.fetch().max_messages(1).messages().await.unwrap();
-    let task = tasks.next().await.unwrap().unwrap();
-    task.double_ack().await.unwrap();
+    // Its own: made, read and acknowledged by itself, by one consumer after the other.
+    let log = log(&farm, &servers[1]).await;
+    for _ in 0..3 {
+        let own = JetStreamTasks::new(&log, two);
+        let mut tasks = own.deliver().await.unwrap();
+        let task = tokio::time::timeout(SOON, tasks.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(&task.payload[..], b"do");
+    }
+    let own = JetStreamTasks::new(&log, two);
+    let task = own.deliver().await.unwrap().next().await.unwrap().unwrap();
+    own.acknowledge(task.sequence).await.unwrap();
+    assert_eq!(JetStreamTasks::new(&log, two).done().await.unwrap(), task.sequence);
 
     // Another's: neither read, nor made anew, nor removed.
     let client = connect(&servers[1].connection()).await.unwrap();
-    let (stream, name) = (farm.stream(), format!("node-{}", three.0.simple()));
+    let stream = farm.stream();
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
     assert!(!pulled(&client, next.clone()).await, "node 2 reads node 3's tasks");
     let delete = format!("$JS.API.CONSUMER.DELETE.{stream}.{name}");

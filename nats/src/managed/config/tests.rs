@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     TlsFiles,
     managed::{Beginning, Peer},
+    queue,
 };
 
 fn node(number: u128) -> NodeId {
@@ -66,9 +67,19 @@ fn a_node_has_its_own_and_not_anothers() {
     let two = &users[1];
     assert_eq!(two["user"], format!("node-{}.stapes", node(2)));
     let publish = two["permissions"]["publish"].to_string();
-    let (own, other) = (rights::task_consumer(node(2)), rights::task_consumer(node(3)));
-    assert!(publish.contains(&format!("MSG.NEXT.STAPES_{}.{own}", Uuid::from_u128(0xc1).simple())));
-    assert!(!publish.contains(&format!("NEXT.STAPES_{}.{other}", Uuid::from_u128(0xc1).simple())));
+    let deny = two["permissions"]["publish"]["deny"].to_string();
+    let allow = two["permissions"]["publish"]["allow"].to_string();
+    let log = Uuid::from_u128(0xc1).simple();
+    for own in queue::consumers(node(2)) {
+        assert!(allow.contains(&format!("CREATE.STAPES_{log}.{own}.>")));
+        assert!(!deny.contains(&own));
+    }
+    for other in queue::consumers(node(3)) {
+        assert!(!allow.contains(&other));
+        for what in ["CREATE", "MSG.NEXT"] {
+            assert!(deny.contains(&format!("{what}.STAPES_{log}.{other}")), "{what} {other}");
+        }
+    }
     for forbidden in ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "$SYS"] {
         assert!(!publish.contains(forbidden), "{forbidden}");
     }
