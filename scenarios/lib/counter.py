@@ -14,15 +14,33 @@ import time
 
 PAUSE = 0.002
 PATIENCE = 30.0
+STARTS_WITHIN = 15.0
+# Numbers that are sent after it was asked to end: whoever was moved counts on.
+LAST = 10
+
+
+def connected(address):
+    """A server that was started a moment ago may not listen yet."""
+    until = time.monotonic() + STARTS_WITHIN
+    while True:
+        try:
+            return socket.create_connection(address, timeout=STARTS_WITHIN)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def main():
-    link = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=15)
+    link = connected((sys.argv[1], int(sys.argv[2])))
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link.settimeout(PATIENCE)
     count, gap, whole = 0, 0.0, True
     last = None
-    while whole and not select.select([sys.stdin], [], [], 0)[0]:
+    left = LAST
+    while whole and left:
+        if select.select([sys.stdin], [], [], 0)[0]:
+            left -= 1
         try:
             link.sendall(struct.pack("!Q", count))
             answer = b""

@@ -33,6 +33,10 @@ pub(crate) async fn receive(
     let storage = &executor.drivers.storage;
     let (pool, volume) = (transfer.pool, VolumeId::from(instance));
     let mut bytes = 0;
+    if transfer.root.is_none() {
+        // The guest runs still.
+        executor.drivers.guests.expect_restore().await;
+    }
     if let Some(image) = &transfer.image
         && !storage.has_image(pool, image).await?
     {
@@ -145,9 +149,12 @@ pub(crate) async fn restore(
     {
         return Ok(Outcome::Restored { running, bytes: 0 });
     }
-    let mut bytes = receive(executor, instance, task, transfer).await?;
     let wanted = Wanted::Checkpoint { instance, operation: task.operation };
-    bytes += fetch(executor, &transfer.from, &wanted).await?;
+    let (disk, checkpoint) = tokio::join!(
+        receive(executor, instance, task, transfer),
+        fetch(executor, &transfer.from, &wanted),
+    );
+    let bytes = disk? + checkpoint?;
     let from = checkpoint_dir(&drivers.checkpoints, task.operation);
     reserve(executor, instance, reservations).await?;
     let layers = drivers.storage.root_layers(spec.pool, instance.into(), spec.image.as_ref());

@@ -7,6 +7,22 @@ use serde_json::Value;
 
 use super::Namespace;
 
+/// Where [`BUSYBOX_ECHO`] and [`DEBIAN_ECHO`] listen.
+pub const ECHO_PORT: u16 = 7007;
+/// A command in a busybox guest that starts a server which gives back what it is sent.
+pub const BUSYBOX_ECHO: &[&str] =
+    &["sh", "-c", "busybox setsid busybox nc -ll -p 7007 -e /bin/cat </dev/null >/dev/null 2>&1 &"];
+/// The same in Debian's smallest system, which has perl.
+pub const DEBIAN_ECHO: &[&str] = &[
+    "systemd-run",
+    "perl",
+    "-e",
+    "use Socket; socket(L, PF_INET, SOCK_STREAM, 0); \
+     setsockopt(L, SOL_SOCKET, SO_REUSEADDR, 1); bind(L, sockaddr_in(7007, INADDR_ANY)); \
+     listen(L, 5); while (accept(C, L)) { next if fork; \
+     while (sysread(C, my $b, 4096)) { syswrite(C, $b) } exit }",
+];
+
 /// A client that counts over one connection until it is asked.
 #[derive(Debug)]
 pub struct Counter {
@@ -25,7 +41,7 @@ pub struct Counted {
 }
 
 impl Counter {
-    /// Connects to an echo server and waits until the first numbers came back.
+    /// Connects to an echo server, which may have been started a moment ago, and waits until the first numbers came back.
     ///
     /// # Panics
     /// When there is no connection.

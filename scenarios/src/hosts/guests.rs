@@ -1,12 +1,48 @@
 //! Guests on the machines: where they are, whether they are well, and how they are reached.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use stapes_api::client::Method;
 
 use super::Hosts;
 
+/// What a move says of itself.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// `stop-copy`, `near-live` or `live`.
+    pub mode: String,
+    /// For how long nobody could reach it.
+    pub downtime: Duration,
+    pub bytes: u64,
+    /// For whoever asked for it.
+    pub took: Duration,
+}
+
 impl Hosts {
+    /// Moves an instance, as a client of machine `at` that asks for live `required`, `preferred` or
+    /// `never`.
+    ///
+    /// # Panics
+    /// When it does not move.
+    pub async fn moved(&self, at: usize, name: &str, to: &str, live: &str) -> Moved {
+        let began = Instant::now();
+        let path = format!("/1.0/instances/{name}?target={to}&live={live}");
+        let post = json!({"name": name, "migration": true, "live": live != "never"});
+        let ran = self.hosts[at].client().run(Method::POST, &path, &post).await;
+        let took = began.elapsed();
+        let operation = ran.unwrap_or_else(|error| panic!("{name} to {to}: {error}"));
+        let gain = operation.and_then(|it| it.metadata).unwrap_or_default();
+        assert_eq!(self.location(at, name).await, to);
+        let text = |key: &str| gain.get(key).and_then(Value::as_str).unwrap_or_default();
+        let number = |key: &str| text(key).parse().unwrap_or_else(|_| panic!("{key}: {gain:?}"));
+        let downtime = Duration::from_millis(number("downtime_ms"));
+        Moved { mode: text("mode").to_owned(), downtime, bytes: number("bytes"), took }
+    }
+
     /// What machine `at`'s daemon knows of an instance.
     ///
     /// # Panics

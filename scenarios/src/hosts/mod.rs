@@ -19,7 +19,8 @@ mod host;
 mod namespace;
 
 pub use cluster::{busybox, debian};
-pub use counter::{Counted, Counter};
+pub use counter::{BUSYBOX_ECHO, Counted, Counter, DEBIAN_ECHO, ECHO_PORT};
+pub use guests::Moved;
 pub use host::Host;
 pub use namespace::Namespace;
 

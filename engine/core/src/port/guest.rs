@@ -217,6 +217,9 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     /// (fine when it runs already; refused for one that was restored and not activated). Killed, it
     /// is removed as by a stop, held or not (fine when it is gone).
     async fn release(&self, instance: InstanceId, how: Release) -> Result<(), DriverError>;
+    /// A guest may be restored here soon: what takes a while is done before it stands still. What
+    /// is missing is told by [`Guests::restore`].
+    async fn expect_restore(&self) {}
     /// Makes the guest of a checkpoint that was written to `from`, held until it is activated; or
     /// finds that this incarnation is here. `root` is a copy of its disk from after the checkpoint.
     /// On an error nothing of it is left, and the files are as before.

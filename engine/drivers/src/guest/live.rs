@@ -79,6 +79,13 @@ impl Inner {
         }
     }
 
+    /// Trying it takes a while, which no guest need stand still for.
+    pub(super) async fn try_criu(self: &Arc<Self>) {
+        if let Err(error) = self.criu().await {
+            tracing::debug!(%error, "a guest that comes alive cannot go on here");
+        }
+    }
+
     pub(super) async fn preflight(
         self: &Arc<Self>,
         instance: InstanceId,
