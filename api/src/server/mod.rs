@@ -9,6 +9,7 @@
 mod acts;
 mod answer;
 mod bulk;
+mod change;
 mod cloud_event;
 mod extensions;
 mod fault;

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, Uri},
+    http::Uri,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,10 +17,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed, projects, target};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, Recursion, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::instance::{InstanceFull, InstancePost, InstancePut},
 };
@@ -126,11 +126,8 @@ pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<InstancePut>,
 ) -> Answer {
-    let put: InstancePut = body(&bytes)?;
     let target = target(&params, name);
     if !put.restore.is_empty() {
         let snapshot = put.restore.rsplit('/').next().unwrap_or_default().to_owned();
@@ -144,7 +141,7 @@ pub(in crate::server) async fn put(
         profiles: put.profiles,
         description: Some(put.description.unwrap_or_default()),
         ephemeral: Some(put.ephemeral.unwrap_or_default()),
-        expected: expected(&headers)?,
+        expected,
     };
     api.begin(Command::ReconfigureInstance { target, wanted: Box::new(wanted) }, &caller).await
 }
@@ -159,29 +156,17 @@ pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<InstancePut>,
 ) -> Answer {
-    let patch: InstancePut = body(&bytes)?;
-    let expected = expected(&headers)?;
     let target = target(&params, name);
     let wanted = api.look(|world| {
         let it = world.instance(&target.project, &target.name)?;
-        let merged = |config: Config| {
-            let mut all = it.config.clone();
-            all.extend(without_volatile(config));
-            all
-        };
-        let devices = patch.devices.map(|devices| {
-            let mut all = it.devices.clone();
-            all.extend(devices);
-            all
-        });
+        let config = patch.config.map(|config| merged(&it.config, without_volatile(config)));
+        let devices = patch.devices.map(|devices| merged(&it.devices, devices));
         // Without a tag of its own the patch is of what was just read.
         let read = world.tail(it.id.stream()).revision;
         Ok::<_, Fault>(Reconfigure {
-            config: patch.config.map(merged),
+            config,
             devices,
             profiles: patch.profiles,
             description: patch.description,
@@ -189,8 +174,7 @@ pub(in crate::server) async fn patch(
             expected: expected.or(Some(read)),
         })
     })?;
-    api.settle(Command::ReconfigureInstance { target, wanted: Box::new(wanted) }, &caller).await?;
-    Ok(answer::done())
+    api.done(Command::ReconfigureInstance { target, wanted: Box::new(wanted) }, &caller).await
 }
 
 /// Rename, or move to another member. Moves between pools and projects are not served.

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use chrono::{Duration, Utc};
 use serde_json::{Value, json};
@@ -20,10 +17,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::{
         StatusCode, Time,
@@ -167,18 +164,15 @@ pub(super) fn token_of(world: &World, id: OperationId) -> Option<String> {
 pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<ClusterMemberPut>,
 ) -> Answer {
-    let put: ClusterMemberPut = body(&bytes)?;
     let wanted = Configure {
         description: Some(put.description.unwrap_or_default()),
         config: Some(put.config.unwrap_or_default()),
         groups: put.groups.map(|groups| groups.into_iter().collect()),
         failure_domain: Some(domain(put.failure_domain.unwrap_or_default())),
     };
-    configure(&api, name, wanted, expected(&headers)?, &caller).await
+    configure(&api, name, wanted, expected, &caller).await
 }
 
 /// The dialect shows `default` for none.
@@ -201,28 +195,19 @@ async fn configure(
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<ClusterMemberPut>,
 ) -> Answer {
-    let patch: ClusterMemberPut = body(&bytes)?;
-    let asked = expected(&headers)?;
     let (wanted, read) = api.look(|world| {
         let it = world.node(&name)?;
-        let merged = patch.config.map(|config| {
-            let mut all = it.config.clone();
-            all.extend(config);
-            all
-        });
         let wanted = Configure {
             description: patch.description,
-            config: merged,
+            config: patch.config.map(|config| merged(&it.config, config)),
             groups: patch.groups.map(|groups| groups.into_iter().collect()),
             failure_domain: patch.failure_domain.map(domain),
         };
         Ok::<_, Fault>((wanted, world.tail(Node::stream(it.id)).revision))
     })?;
-    configure(&api, name, wanted, asked.or(Some(read)), &caller).await
+    configure(&api, name, wanted, expected.or(Some(read)), &caller).await
 }
 
 pub(in crate::server) async fn rename(

@@ -45,7 +45,7 @@ use super::{
 use crate::wire;
 
 /// A request's JSON, read leniently.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Fault> {
+pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Fault> {
     wire::decode(bytes).map_err(|error| {
         Fault::bad_request(error.to_string()).hint("the body is JSON; see the API's reference")
     })

@@ -1,9 +1,6 @@
 //! Networks: ours, and the host's interfaces beside them.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use stapes_core::{
     command::Command,
@@ -15,11 +12,11 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed, projects};
 use crate::{
     server::{
+        change::{Change, merged},
         host,
         params::{Params, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::{
         instance_state::Address,
@@ -111,37 +108,28 @@ pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<NetworkPut>,
 ) -> Answer {
-    let put: NetworkPut = body(&bytes)?;
     let command = Command::ConfigureNetwork {
         project: params.project(),
         name,
         description: Some(put.description.unwrap_or_default()),
         config: put.config.unwrap_or_default(),
-        expected: expected(&headers)?,
+        expected,
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<NetworkPut>,
 ) -> Answer {
-    let patch: NetworkPut = body(&bytes)?;
     let project = params.project();
-    let asked = expected(&headers)?;
     let (config, read) = api.look(|world| {
         let it = world.network(&project, &name)?;
-        let mut config = it.config.clone();
-        config.extend(patch.config.unwrap_or_default());
+        let config = merged(&it.config, patch.config.unwrap_or_default());
         let revision = world.tail(StreamId::new(StreamKind::Network, it.id)).revision;
         Ok::<_, Fault>((config, revision))
     })?;
@@ -150,10 +138,9 @@ pub(in crate::server) async fn patch(
         name,
         description: patch.description,
         config,
-        expected: asked.or(Some(read)),
+        expected: expected.or(Some(read)),
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 /// The bridge has the network's name, so it cannot change while anything is on it.
@@ -170,8 +157,7 @@ pub(in crate::server) async fn delete(
     caller: Caller,
 ) -> Answer {
     let command = Command::DeleteNetwork { project: params.project(), name };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn leases(

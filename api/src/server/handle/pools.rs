@@ -1,9 +1,6 @@
 //! Storage pools.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use stapes_core::{
     command::Command,
@@ -13,10 +10,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::storage::{Amounts, StoragePoolPut, StoragePoolResources},
 };
@@ -77,34 +74,25 @@ pub(in crate::server) async fn create(
 pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<StoragePoolPut>,
 ) -> Answer {
-    let put: StoragePoolPut = body(&bytes)?;
     let command = Command::ConfigurePool {
         name,
         description: Some(put.description.unwrap_or_default()),
         config: put.config.unwrap_or_default(),
-        expected: expected(&headers)?,
+        expected,
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<StoragePoolPut>,
 ) -> Answer {
-    let patch: StoragePoolPut = body(&bytes)?;
-    let asked = expected(&headers)?;
     let (config, read) = api.look(|world| {
         let it = world.pool(&name)?;
-        let mut config = it.config.clone();
-        config.extend(patch.config.unwrap_or_default());
+        let config = merged(&it.config, patch.config.unwrap_or_default());
         let revision = world.tail(StreamId::new(StreamKind::Pool, it.id)).revision;
         Ok::<_, Fault>((config, revision))
     })?;
@@ -112,10 +100,9 @@ pub(in crate::server) async fn patch(
         name,
         description: patch.description,
         config,
-        expected: asked.or(Some(read)),
+        expected: expected.or(Some(read)),
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn delete(
@@ -123,8 +110,7 @@ pub(in crate::server) async fn delete(
     Path(name): Path<String>,
     caller: Caller,
 ) -> Answer {
-    api.settle(Command::DeletePool { name }, &caller).await?;
-    Ok(answer::done())
+    api.done(Command::DeletePool { name }, &caller).await
 }
 
 pub(in crate::server) async fn resources(

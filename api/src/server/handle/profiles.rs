@@ -1,9 +1,6 @@
 //! Profiles.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use stapes_core::{
     command::Command,
@@ -14,10 +11,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed, new_name, projects};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::profile::ProfilePut,
 };
@@ -83,11 +80,8 @@ pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<ProfilePut>,
 ) -> Answer {
-    let put: ProfilePut = body(&bytes)?;
     let command = Command::ConfigureProfile {
         project: params.project(),
         name,
@@ -96,28 +90,22 @@ pub(in crate::server) async fn put(
             config: put.config.unwrap_or_default(),
             devices: put.devices.unwrap_or_default(),
         }),
-        expected: expected(&headers)?,
+        expected,
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
     params: Params,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<ProfilePut>,
 ) -> Answer {
-    let patch: ProfilePut = body(&bytes)?;
     let project = params.project();
-    let asked = expected(&headers)?;
     let (wanted, read) = api.look(|world| {
         let it = world.profile(&project, &name)?;
-        let (mut config, mut devices) = (it.config.clone(), it.devices.clone());
-        config.extend(patch.config.unwrap_or_default());
-        devices.extend(patch.devices.unwrap_or_default());
+        let config = merged(&it.config, patch.config.unwrap_or_default());
+        let devices = merged(&it.devices, patch.devices.unwrap_or_default());
         let revision = world.tail(StreamId::new(StreamKind::Profile, it.id)).revision;
         Ok::<_, Fault>((Wanted { description: patch.description, config, devices }, revision))
     })?;
@@ -125,10 +113,9 @@ pub(in crate::server) async fn patch(
         project,
         name,
         wanted: Box::new(wanted),
-        expected: asked.or(Some(read)),
+        expected: expected.or(Some(read)),
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn rename(
@@ -152,6 +139,5 @@ pub(in crate::server) async fn delete(
     caller: Caller,
 ) -> Answer {
     let command = Command::DeleteProfile { project: params.project(), name };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }

@@ -1,9 +1,6 @@
 //! Projects.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use stapes_core::{
     command::Command,
@@ -13,10 +10,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed, new_name};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::project::ProjectPut,
 };
@@ -78,34 +75,25 @@ pub(in crate::server) async fn create(
 pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<ProjectPut>,
 ) -> Answer {
-    let put: ProjectPut = body(&bytes)?;
     let command = Command::ConfigureProject {
         name,
         description: Some(put.description.unwrap_or_default()),
         config: put.config.unwrap_or_default(),
-        expected: expected(&headers)?,
+        expected,
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path(name): Path<String>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<ProjectPut>,
 ) -> Answer {
-    let patch: ProjectPut = body(&bytes)?;
-    let asked = expected(&headers)?;
     let (config, read) = api.look(|world| {
         let it = world.project(&name)?;
-        let mut config = it.config.clone();
-        config.extend(patch.config.unwrap_or_default());
+        let config = merged(&it.config, patch.config.unwrap_or_default());
         let revision = world.tail(StreamId::new(StreamKind::Project, it.id)).revision;
         Ok::<_, Fault>((config, revision))
     })?;
@@ -113,10 +101,9 @@ pub(in crate::server) async fn patch(
         name,
         description: patch.description,
         config,
-        expected: asked.or(Some(read)),
+        expected: expected.or(Some(read)),
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 /// An operation in the dialect, though it is over at once.
@@ -142,6 +129,5 @@ pub(in crate::server) async fn delete(
         )
         .hint("delete what is in it first; stapes project show says what"));
     }
-    api.settle(Command::DeleteProject { name }, &caller).await?;
-    Ok(answer::done())
+    api.done(Command::DeleteProject { name }, &caller).await
 }

@@ -1,13 +1,18 @@
 //! The server itself, and the collections that are empty here.
 
-use axum::{extract::State, http::HeaderMap, response::Response};
-use bytes::Bytes;
+use axum::{extract::State, response::Response};
 use serde_json::json;
-use stapes_core::{command::Command, config::Config, server::Server as ServerNoun};
+use stapes_core::{command::Command, config::Config, ids::Revision, server::Server as ServerNoun};
 
-use super::{Answer, Api, answer, body};
+use super::{Answer, Api, answer};
 use crate::{
-    server::{extensions::API_EXTENSIONS, params::Params, peer::Caller, show, submit::expected},
+    server::{
+        change::{Change, merged},
+        extensions::API_EXTENSIONS,
+        params::Params,
+        peer::Caller,
+        show,
+    },
     wire::server::{Environment, Server, ServerPut, StorageDriver},
 };
 
@@ -104,35 +109,24 @@ fn os_release(text: &str) -> (String, String) {
 
 pub(in crate::server) async fn put(
     State(api): State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<ServerPut>,
 ) -> Answer {
-    let put: ServerPut = body(&bytes)?;
-    configure(&api, caller, &headers, |_| put.config).await
+    configure(&api, caller, expected, |_| put.config).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<ServerPut>,
 ) -> Answer {
-    let put: ServerPut = body(&bytes)?;
-    configure(&api, caller, &headers, |mut config| {
-        config.extend(put.config);
-        config
-    })
-    .await
+    configure(&api, caller, expected, |config| merged(&config, put.config)).await
 }
 
 async fn configure(
     api: &Api,
     caller: Caller,
-    headers: &HeaderMap,
+    expected: Option<Revision>,
     change: impl FnOnce(Config) -> Config,
 ) -> Answer {
-    let expected = expected(headers)?;
     let (config, actual) =
         api.look(|world| (world.server.config.clone(), world.tail(ServerNoun::stream()).revision));
     if let Some(wanted) = expected.filter(|expected| *expected != actual) {

@@ -1,9 +1,6 @@
 //! Volumes of a pool: those that users made, and the roots of instances.
 
-use axum::{
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use stapes_core::{
     command::Command,
@@ -16,10 +13,10 @@ use stapes_core::{
 use super::{Answer, Api, Fault, answer, body, listed, new_name, not_found};
 use crate::{
     server::{
+        change::{Change, merged},
         params::{Params, Projects, url},
         peer::Caller,
         show,
-        submit::expected,
     },
     wire::storage::{StorageVolume, StorageVolumePut},
 };
@@ -192,37 +189,28 @@ fn only_custom(kind: &str) -> Result<(), Fault> {
 pub(in crate::server) async fn put(
     State(api): State<Api>,
     Path((pool, kind, name)): Path<(String, String, String)>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: put, caller, expected }: Change<StorageVolumePut>,
 ) -> Answer {
     only_custom(&kind)?;
-    let put: StorageVolumePut = body(&bytes)?;
     let command = Command::ConfigureVolume {
         pool,
         name,
         description: Some(put.description.unwrap_or_default()),
         config: put.config.unwrap_or_default(),
-        expected: expected(&headers)?,
+        expected,
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn patch(
     State(api): State<Api>,
     Path((pool, kind, name)): Path<(String, String, String)>,
-    caller: Caller,
-    headers: HeaderMap,
-    bytes: Bytes,
+    Change { wanted: patch, caller, expected }: Change<StorageVolumePut>,
 ) -> Answer {
     only_custom(&kind)?;
-    let patch: StorageVolumePut = body(&bytes)?;
-    let asked = expected(&headers)?;
     let (config, read) = api.look(|world| {
         let it = world.volume(&pool, &name)?;
-        let mut config = it.config.clone();
-        config.extend(patch.config.unwrap_or_default());
+        let config = merged(&it.config, patch.config.unwrap_or_default());
         let revision = world.tail(StreamId::new(StreamKind::Volume, it.id)).revision;
         Ok::<_, Fault>((config, revision))
     })?;
@@ -231,10 +219,9 @@ pub(in crate::server) async fn patch(
         name,
         description: patch.description,
         config,
-        expected: asked.or(Some(read)),
+        expected: expected.or(Some(read)),
     };
-    api.settle(command, &caller).await?;
-    Ok(answer::done())
+    api.done(command, &caller).await
 }
 
 pub(in crate::server) async fn rename(
@@ -258,6 +245,5 @@ pub(in crate::server) async fn delete(
     caller: Caller,
 ) -> Answer {
     only_custom(&kind)?;
-    api.settle(Command::DeleteVolume { pool, name }, &caller).await?;
-    Ok(answer::done())
+    api.done(Command::DeleteVolume { pool, name }, &caller).await
 }
