@@ -43,7 +43,8 @@ fn proof(extension: &str) -> Option<(&'static str, &'static str)> {
         | "clustering_failure_domains"
         | "clustering_evacuation"
         | "clustering_groups"
-        | "cluster_member_state" => return None,
+        | "cluster_member_state"
+        | "cluster_internal_copy" => return None,
         // Shown by tests/api/{instances,exec,images,dialect}.rs and below.
         "profile_usedby"
         | "container_only_migration"
