@@ -149,6 +149,8 @@ struct SlotState {
     stopping: bool,
     /// It came while stopping.
     ended: Option<Exit>,
+    /// What is sent to it while it is on its way here.
+    catches: Vec<live::Catch>,
 }
 
 /// A guest that runs, as far as we know.
@@ -330,6 +332,10 @@ impl Guests for Containers {
 
     async fn expect_restore(&self) {
         self.inner.try_criu().await;
+    }
+
+    async fn attract(&self, spec: &GuestSpec) {
+        self.inner.attract(spec);
     }
 
     async fn restore(

@@ -43,6 +43,7 @@ mod services;
 mod settings;
 mod upstream;
 
+pub(crate) use dhcp_server::packet_address;
 pub use preflight::{Check, preflight};
 
 use self::{firewall::Firewall, link::Links, plans::Plans, services::Services};

@@ -149,6 +149,7 @@ pub(crate) async fn restore(
     {
         return Ok(Outcome::Restored { running, bytes: 0 });
     }
+    drivers.guests.attract(spec).await;
     let wanted = Wanted::Checkpoint { instance, operation: task.operation };
     let (disk, checkpoint) = tokio::join!(
         receive(executor, instance, task, transfer),

@@ -71,7 +71,7 @@ impl Subject<'_> {
     }
 }
 
-mod announce;
+pub mod announce;
 mod criu;
 mod dump;
 mod held;

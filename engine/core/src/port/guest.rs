@@ -220,6 +220,9 @@ pub trait Guests: Send + Sync + std::fmt::Debug + 'static {
     /// A guest may be restored here soon: what takes a while is done before it stands still. What
     /// is missing is told by [`Guests::restore`].
     async fn expect_restore(&self) {}
+    /// The guest stands still elsewhere and is about to be restored here: what is sent to it is kept
+    /// for it as far as that is possible, until it is activated or stopped.
+    async fn attract(&self, _spec: &GuestSpec) {}
     /// Makes the guest of a checkpoint that was written to `from`, held until it is activated; or
     /// finds that this incarnation is here. `root` is a copy of its disk from after the checkpoint.
     /// On an error nothing of it is left, and the files are as before.

@@ -35,10 +35,13 @@ use super::{
     convert::{self, failed},
 };
 
+mod catch;
 mod criu;
 mod objections;
 mod tasks;
 mod unread;
+
+pub(super) use catch::Catch;
 
 /// Names the program `criu`, where it is not configured.
 const CRIU: &str = "STAPES_CRIU";
@@ -191,7 +194,10 @@ impl Inner {
         self: &Arc<Self>,
         instance: InstanceId,
     ) -> Result<(), DriverError> {
-        self.let_go(instance, &Request::Activate, Held::Checkpointed, "activate the guest").await
+        let activate = "activate the guest";
+        self.let_go(instance, &Request::Activate, Held::Checkpointed, activate).await?;
+        self.hand_on(instance);
+        Ok(())
     }
 
     /// Lets a held guest go on; `wrong` is how it must not be held.

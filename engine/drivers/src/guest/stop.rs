@@ -50,6 +50,7 @@ impl Inner {
     ) -> Result<ExitCause, DriverError> {
         let slot = self.slot(instance);
         let _turn = slot.turn.lock().await;
+        locked(&slot.state).catches.clear();
         let Some(known) = self.find(instance, &slot).await? else {
             return self.stopped_already(instance, how).await;
         };

@@ -50,7 +50,7 @@ impl DhcpServer {
         // Protocol 0: this one never receives.
         let sender = Socket::new(Domain::PACKET, Type::RAW, None)?;
         sender.set_nonblocking(true)?;
-        sender.bind(&packet_address(bridge.index)?)?;
+        sender.bind(&packet_address(bridge.index, 0)?)?;
 
         Ok(Self {
             receiver: UdpSocket::from_std(receiver.into())?,
@@ -102,13 +102,15 @@ fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::Error::ENODEV as i32)
 }
 
-fn packet_address(index: u32) -> io::Result<SockAddr> {
+/// An interface, and the protocol in the network's byte order; zero is every interface.
+pub(crate) fn packet_address(index: u32, protocol: u16) -> io::Result<SockAddr> {
     let mut storage = SockAddrStorage::zeroed();
     let size = size_of::<nix::libc::sockaddr_ll>();
     // SAFETY: sockaddr_ll is a socket address, plain old data, and fits into the storage, which is
     // zeroed and aligned for every socket address.
     let address = unsafe { storage.view_as::<nix::libc::sockaddr_ll>() };
     address.sll_family = u16::try_from(nix::libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_protocol = protocol;
     address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
     let length = u32::try_from(size).map_err(io::Error::other)?;
     // SAFETY: the storage holds a complete sockaddr_ll of this length.

@@ -40,6 +40,15 @@ pub(super) fn announce(guest: BorrowedFd<'_>, nics: &[Nic]) -> Result<()> {
     said.doing(words)
 }
 
+/// Tells the network, from an interface here, that a guest with this address is behind it now.
+///
+/// # Errors
+/// When there is no such interface, or nothing can be sent.
+pub fn announce_at(interface: &str, mac: [u8; 6]) -> io::Result<()> {
+    let index = if_nametoindex(interface)?;
+    send(&packet_socket()?, index, RARP, &frame(RARP, RARP_REQUEST, mac, Ipv4Addr::UNSPECIFIED))
+}
+
 fn announce_one(nic: &Nic) -> io::Result<()> {
     let index = match if_nametoindex(nic.name.as_str()) {
         // The guest has renamed or removed it.
