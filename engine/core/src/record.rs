@@ -7,7 +7,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Visitor},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -18,8 +21,7 @@ use crate::{
 };
 
 /// The digest of a record's bytes: the first half of their BLAKE3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "Bytes", into = "Bytes")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 16]);
 
 impl Digest {
@@ -31,16 +33,40 @@ impl Digest {
     }
 }
 
-impl From<Bytes> for Digest {
-    /// A digest of another length is no digest of anything: it matches nothing.
-    fn from(bytes: Bytes) -> Self {
-        Self(bytes.as_ref().try_into().unwrap_or_default())
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
     }
 }
 
-impl From<Digest> for Bytes {
-    fn from(digest: Digest) -> Self {
-        Self::copy_from_slice(&digest.0)
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(DigestBytes)
+    }
+}
+
+/// Takes the bytes from where they are. A digest of another length is no digest of anything: it
+/// matches nothing.
+struct DigestBytes;
+
+impl<'de> Visitor<'de> for DigestBytes {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes of a digest")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Digest, E> {
+        Ok(Digest(bytes.try_into().unwrap_or_default()))
+    }
+
+    /// As JSON has bytes.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Digest, A::Error> {
+        let mut bytes = Vec::with_capacity(16);
+        while let Some(byte) = seq.next_element()? {
+            bytes.push(byte);
+        }
+        self.visit_bytes(&bytes)
     }
 }
 

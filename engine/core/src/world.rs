@@ -153,16 +153,21 @@ impl World {
         let tail = instance.tail.after(recorded)?;
         instance.tail = tail;
         let (at, events) = (recorded.record.time, recorded.record.events());
+        let mut claims_anew = false;
         for (place, event) in events.iter().enumerate() {
             if let Event::Instance(event) = event
-                && !event.changes_claim()
+                && !event.replaces()
             {
                 instance.evolve(event, at);
                 evacuation::remember_home(&self.nodes, instance, event);
+                claims_anew |= event.changes_claim();
             } else {
                 self.replace_instance(recorded, &events[place..], tail);
                 break;
             }
+        }
+        if claims_anew {
+            self.settle_claim(id);
         }
         Ok(())
     }
@@ -278,9 +283,13 @@ impl World {
             evacuation::remember_home(&self.nodes, instance, event);
         }
         if event.changes_claim() {
-            let claim = self.instances.get(&id).map(|instance| Claim::of(self, instance));
-            self.ledger.settle(id, claim);
+            self.settle_claim(id);
         }
+    }
+
+    fn settle_claim(&mut self, id: InstanceId) {
+        let claim = self.instances.get(&id).map(|instance| Claim::of(self, instance));
+        self.ledger.settle(id, claim);
     }
 
     /// The instances of a node.

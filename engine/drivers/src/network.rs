@@ -3,7 +3,7 @@
 //! ```text
 //!   ensure, remove, reserve ──► Plan (checked, in memory) ◄── read by ── DHCP, DNS
 //!                                 │                                        ▲ one task a socket
-//!               link (netlink) ◄──┼──► firewall (one task, one nft)     services
+//!               link (netlink) ◄──┼──► firewall (one task)      services
 //! ```
 //!
 //! The plan is all there is: no lease files, no generated configuration. A daemon that starts is
@@ -32,6 +32,7 @@ mod dhcp;
 mod dhcp_server;
 mod dns;
 mod dns_server;
+mod elements;
 mod firewall;
 mod frame;
 mod link;
@@ -81,7 +82,8 @@ impl HostNetworks {
             .map_err(|error| DriverError::Failed(format!("{}: {error}", state_dir.display())))?;
         let links = Links::connect()?;
         let plans = Arc::new(Plans::inherit(&state_dir.join(firewall::PLAN_FILE)));
-        let firewall = Firewall::start(table, Arc::clone(&plans), state_dir);
+        let firewall = Firewall::start(table, Arc::clone(&plans), state_dir)
+            .map_err(|error| DriverError::Failed(format!("netlink: {error}")))?;
         Ok(Self { plans, links, firewall, services: Mutex::default() })
     }
 

@@ -474,6 +474,11 @@ impl Event {
 }
 
 impl Event {
+    /// Whether there is no instance before it, or none after it.
+    pub(crate) const fn replaces(&self) -> bool {
+        matches!(self, Self::Created(_) | Self::Deleted)
+    }
+
     /// Whether the instance may be elsewhere, or may use something else, after it.
     pub(crate) const fn changes_claim(&self) -> bool {
         matches!(

@@ -66,6 +66,20 @@ impl Instance {
         expand(world, self.project_of(world)?, &self.profiles, &self.config, &self.devices)
     }
 
+    /// Some of what [`Self::expanded`] has, without copying all of it.
+    pub(crate) fn settings(&self, world: &World, keys: &[&str]) -> Option<Config> {
+        let scope = world.projects.get(&self.project)?.profiles_in();
+        let profiles = self.profiles.iter().rev().map(|name| world.profile_in(scope, name).ok());
+        let profiles = profiles.collect::<Option<Vec<_>>>()?;
+        let below = profiles.iter().map(|profile| &profile.config);
+        let layers = [&self.config].into_iter().chain(below);
+        let set = keys.iter().filter_map(|key| {
+            let value = layers.clone().find_map(|layer| layer.get(*key))?;
+            Some(((*key).to_owned(), value.clone()))
+        });
+        Some(set.collect())
+    }
+
     pub(super) fn project_of<'a>(&self, world: &'a World) -> Result<&'a Project, Rejection> {
         let gone =
             || crate::world::missing(crate::rejection::Noun::Project, &self.project.to_string());

@@ -49,16 +49,20 @@ pub(crate) struct Claim {
     macs: Vec<(NetworkId, MacAddress)>,
 }
 
+/// The settings that a claim follows from.
+const CLAIMED: [&str; 4] =
+    ["limits.memory", "limits.cpu", "limits.cpu.allowance", "placement.spread"];
+
 impl Claim {
     pub(crate) fn of(world: &World, instance: &Instance) -> Self {
-        let expanded = instance.expanded(world).unwrap_or_default();
+        let config = instance.settings(world, &CLAIMED).unwrap_or_default();
         let host_bytes = world.nodes.get(&instance.node).map_or(0, |node| node.memory_bytes);
-        let spread = expanded.config.get("placement.spread").filter(|text| !text.is_empty());
+        let spread = config.get("placement.spread").filter(|text| !text.is_empty());
         let leases = instance.leases.values();
         Self {
             node: instance.node,
-            memory_bytes: memory(&expanded.config, host_bytes),
-            cpu_milli: cpu_milli(&expanded.config),
+            memory_bytes: memory(&config, host_bytes),
+            cpu_milli: cpu_milli(&config),
             spread: spread.cloned(),
             macs: leases.map(|lease| (lease.network, lease.mac)).collect(),
         }
@@ -78,6 +82,10 @@ pub(super) fn cpu_milli(config: &config::Config) -> u64 {
 impl Ledger {
     /// The instance's claim is this from now on.
     pub(crate) fn settle(&mut self, id: InstanceId, claim: Option<Claim>) {
+        // Most changes of an instance change nothing here.
+        if self.claims.get(&id) == claim.as_ref() {
+            return;
+        }
         if let Some(old) = self.claims.remove(&id) {
             self.give_back(id, &old);
         }

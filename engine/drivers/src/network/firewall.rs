@@ -1,7 +1,8 @@
 //! Keeps the kernel's packet filter as the plan asks, from a task of its own.
 //!
-//! Whoever changes the plan calls [`Firewall::ask`] and goes on. One `nft` runs at a time; what is
-//! asked for meanwhile is done by the next one, together. [`Firewall::settled`] waits for it.
+//! Whoever changes the plan calls [`Firewall::ask`] and goes on. What is asked for while a change is
+//! made is done by the next one, together. [`Firewall::settled`] waits for it. Guests that come and
+//! go change [`Elements`] alone; `nft` makes whole rules.
 //!
 //! It also keeps the plan's file up to date, and ends the time of what was inherited through it.
 
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use super::{
+    elements::Elements,
     plans::{self, Plans},
     rules::Rules,
 };
@@ -56,13 +58,18 @@ pub(super) struct Firewall {
 
 impl Firewall {
     /// Keeps its files in `state_dir`.
-    pub(super) fn start(table: String, plans: Arc<Plans>, state_dir: PathBuf) -> Self {
+    pub(super) fn start(
+        table: String,
+        plans: Arc<Plans>,
+        state_dir: PathBuf,
+    ) -> std::io::Result<Self> {
         let (asked, requests) = watch::channel(0);
         let (finished, done) = watch::channel(Done { request: 0, outcome: Ok(()) });
         let plan = plans.in_force();
-        let keeper = Keeper { table, plans, plan, state_dir, in_force: None };
+        let elements = Elements::open()?;
+        let keeper = Keeper { table, plans, plan, state_dir, elements, in_force: None };
         let task = tokio::spawn(keeper.run(requests, finished));
-        Self { asked, done, task }
+        Ok(Self { asked, done, task })
     }
 
     /// Has the plan looked at again soon.
@@ -98,6 +105,7 @@ struct Keeper {
     plans: Arc<Plans>,
     plan: Arc<RwLock<Plan>>,
     state_dir: PathBuf,
+    elements: Elements,
     /// What this process has put in force; `None` when it does not know.
     in_force: Option<Rules>,
 }
@@ -149,12 +157,16 @@ impl Keeper {
         }
         // Element changes build on what is there. If that is not what we think, replacing all is
         // the way back.
-        let change = self.in_force.take().and_then(|old| wanted.changing(&old));
-        if let Some(script) = change
-            && run_nft(&script).await.is_ok()
+        if let Some(old) = self.in_force.take()
+            && let Some(edits) = wanted.changing(&old)
         {
-            self.in_force = Some(wanted);
-            return Ok(());
+            match self.elements.change(wanted.table(), &edits) {
+                Ok(()) => {
+                    self.in_force = Some(wanted);
+                    return Ok(());
+                }
+                Err(error) => tracing::info!(%error, "elements are not changed, but all rules"),
+            }
         }
         let script = wanted.replacing();
         let mut attempt = 1;

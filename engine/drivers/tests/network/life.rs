@@ -59,6 +59,50 @@ fn a_restart_finds_everything_as_it_was() {
 }
 
 #[test]
+fn guests_that_come_and_go_change_elements_alone() {
+    in_a_new_world(|| async {
+        let mut world = World::new();
+        let spec = world.with_ipv6();
+        world.networks.ensure_network(&spec).await.unwrap();
+        let tables = || {
+            let text = run("nft -a list ruleset");
+            let tables = text.lines().filter(|line| line.starts_with("table "));
+            tables.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let made = tables();
+        assert!(made.iter().all(|table| table.contains("# handle")), "{made:?}");
+        let guests = [("one", 2), ("two", 3), ("six", 6)];
+        let guests = guests.map(|(name, last)| world.example.reservation(name, last));
+        for guest in &guests {
+            world.networks.reserve(guest.instance, std::slice::from_ref(guest)).await.unwrap();
+            world.networks.settle().await.unwrap();
+        }
+        world.networks.reserve(guests[1].instance, &[]).await.unwrap();
+        world.networks.settle().await.unwrap();
+        assert_eq!(tables(), made, "the tables are the same ones");
+        let elements = || {
+            let text = run("nft list table bridge stapes_test");
+            let words = text.split([',', '{', '}', '\n']).map(|word| word.trim().to_owned());
+            words.collect::<std::collections::BTreeSet<_>>()
+        };
+        let one_by_one = elements();
+        let name = |guest: usize| guests[guest].nic.host_name.as_str();
+        let has = |name: &str| one_by_one.iter().any(|element| element.contains(name));
+        assert!(has(name(0)) && !has(name(1)) && has(name(2)), "{one_by_one:?}");
+
+        // Another daemon makes all of it at once: of the same text.
+        world.restart().await;
+        world.networks.ensure_network(&spec).await.unwrap();
+        for guest in [&guests[0], &guests[2]] {
+            world.networks.reserve(guest.instance, std::slice::from_ref(guest)).await.unwrap();
+        }
+        world.networks.settle().await.unwrap();
+        assert_ne!(tables(), made);
+        assert_eq!(elements(), one_by_one);
+    });
+}
+
+#[test]
 fn a_restart_cuts_nobody_off_while_it_is_told_its_networks() {
     in_a_new_world(|| async {
         let mut world = World::new();
