@@ -52,10 +52,7 @@ impl Dispatcher {
     }
 
     pub(crate) async fn run(mut self) -> Result<(), ReadError> {
-        let done = self.executor.tasks.done().await?;
-        if let Err(error) = self.executor.memory.forget_until(done) {
-            tracing::warn!(%error, "old outcomes are not forgotten");
-        }
+        self.forget().await?;
         let mut deliveries = self.executor.tasks.deliver().await?;
         let mut exits = self.executor.drivers.guests.exits();
         loop {
@@ -68,9 +65,23 @@ impl Dispatcher {
                     let subject = Subject::Instance(exited.instance);
                     self.send(subject, Request::Observe(exited)).await;
                 }
-                Some(notice) = self.notices.recv() => self.note(notice),
+                Some(notice) = self.notices.recv() => {
+                    self.note(notice);
+                    if self.executor.memory.is_full() {
+                        self.forget().await?;
+                    }
+                }
             }
         }
+    }
+
+    /// What came of tasks that never come again is of no use.
+    async fn forget(&self) -> Result<(), ReadError> {
+        let done = self.executor.tasks.done().await?;
+        if let Err(error) = self.executor.memory.forget_until(done) {
+            tracing::warn!(%error, "old outcomes are not forgotten");
+        }
+        Ok(())
     }
 
     async fn take(&mut self, delivery: Delivery) -> Result<(), ReadError> {

@@ -118,7 +118,7 @@ impl Executor {
                 tracing::error!(network = spec.bridge, %error, "network is not usable");
             }
         }
-        for reservations in self.memory.reservations()? {
+        for reservations in self.memory.reservations() {
             let Some(first) = reservations.first() else { continue };
             if let Err(error) = self.drivers.networks.reserve(first.instance, &reservations).await {
                 tracing::error!(instance = %first.instance, %error, "addresses are not reserved");

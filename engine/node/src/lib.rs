@@ -15,6 +15,7 @@
 mod dispatcher;
 mod executor;
 pub mod identity;
+mod ledger;
 pub mod membership;
 mod memory;
 mod perform;

@@ -1,13 +1,15 @@
 //! What a node remembers between two starts: what it performed on each subject and with what
 //! outcome, which pools and networks it has, and who is in the address plan.
 //!
-//! Small JSON files, replaced atomically. They need no sync: a killed daemon loses nothing that it
-//! wrote, and after a crash of the host the guests are gone too, and the log says what to do.
+//! What changes with each task is in [ledgers](Ledger), the rest in small JSON files, replaced
+//! atomically. They need no sync: a killed daemon loses nothing that it wrote, and after a crash of
+//! the host the guests are gone too, and the log says what to do.
 
 use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,6 +18,11 @@ use stapes_core::{
     spec::{Incarnation, NetworkSpec, PoolSpec, Reservation},
     task::{Outcome, Subject},
 };
+
+use crate::ledger::Ledger;
+
+/// Outcomes that are remembered before those that are not needed are forgotten.
+const PERFORMED_MAX: usize = 4096;
 
 /// The last task performed on a subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,36 +33,40 @@ pub(crate) struct Performed {
     pub sequence: Sequence,
 }
 
+/// A cheap handle; clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     dir: PathBuf,
+    performed: Arc<Ledger<Performed>>,
+    reservations: Arc<Ledger<Vec<Reservation>>>,
 }
 
 impl Memory {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        for part in ["performed", "pools", "networks", "reservations"] {
+        for part in ["pools", "networks"] {
             fs::create_dir_all(dir.join(part))?;
         }
-        Ok(Self { dir: dir.to_owned() })
+        let performed = Arc::new(Ledger::open(dir.join("performed.log"))?);
+        let reservations = Arc::new(Ledger::open(dir.join("reservations.log"))?);
+        Ok(Self { dir: dir.to_owned(), performed, reservations })
     }
 
-    pub(crate) fn performed(&self, subject: &Subject) -> io::Result<Option<Performed>> {
-        read(&self.dir.join("performed").join(file_of(subject)))
+    pub(crate) fn performed(&self, subject: &Subject) -> Option<Performed> {
+        self.performed.get(&key_of(subject))
     }
 
     pub(crate) fn set_performed(&self, subject: &Subject, performed: &Performed) -> io::Result<()> {
-        write(&self.dir.join("performed").join(file_of(subject)), performed)
+        self.performed.set(&key_of(subject), Some(performed))
+    }
+
+    /// Whether so much is remembered that it is time to forget.
+    pub(crate) fn is_full(&self) -> bool {
+        self.performed.len() > PERFORMED_MAX
     }
 
     /// Tasks up to the cursor never come again: what came of them may be forgotten.
     pub(crate) fn forget_until(&self, cursor: Sequence) -> io::Result<()> {
-        for entry in fs::read_dir(self.dir.join("performed"))? {
-            let path = entry?.path();
-            if read::<Performed>(&path)?.is_none_or(|performed| performed.sequence <= cursor) {
-                fs::remove_file(&path)?;
-            }
-        }
-        Ok(())
+        self.performed.retain(|performed| performed.sequence > cursor)
     }
 
     pub(crate) fn pools(&self) -> io::Result<Vec<PoolSpec>> {
@@ -79,8 +90,8 @@ impl Memory {
     }
 
     /// Of all instances, each with at least one.
-    pub(crate) fn reservations(&self) -> io::Result<Vec<Vec<Reservation>>> {
-        read_all(&self.dir.join("reservations"))
+    pub(crate) fn reservations(&self) -> Vec<Vec<Reservation>> {
+        self.reservations.values()
     }
 
     pub(crate) fn set_reservations(
@@ -88,18 +99,19 @@ impl Memory {
         instance: InstanceId,
         reservations: &[Reservation],
     ) -> io::Result<()> {
-        let path = self.dir.join("reservations").join(format!("{instance}.json"));
-        set(&path, (!reservations.is_empty()).then_some(&reservations))
+        let reservations = reservations.to_vec();
+        let reservations = (!reservations.is_empty()).then_some(&reservations);
+        self.reservations.set(&instance.to_string(), reservations)
     }
 }
 
-fn file_of(subject: &Subject) -> String {
+fn key_of(subject: &Subject) -> String {
     match subject {
-        Subject::Instance(id) => format!("instance-{id}.json"),
-        Subject::Network(id) => format!("network-{id}.json"),
-        Subject::Pool(id) => format!("pool-{id}.json"),
-        Subject::Volume(id) => format!("volume-{id}.json"),
-        Subject::Image(fingerprint) => format!("image-{fingerprint}.json"),
+        Subject::Instance(id) => format!("instance-{id}"),
+        Subject::Network(id) => format!("network-{id}"),
+        Subject::Pool(id) => format!("pool-{id}"),
+        Subject::Volume(id) => format!("volume-{id}"),
+        Subject::Image(fingerprint) => format!("image-{fingerprint}"),
     }
 }
 
@@ -156,13 +168,11 @@ mod tests {
         let performed = Performed { incarnation, outcome, sequence: Sequence(7) };
         Memory::open(dir.path()).unwrap().set_performed(&subject, &performed).unwrap();
         let again = Memory::open(dir.path()).unwrap();
-        assert_eq!(again.performed(&subject).unwrap(), Some(performed.clone()));
+        assert_eq!(again.performed(&subject), Some(performed.clone()));
         again.forget_until(Sequence(6)).unwrap();
-        assert_eq!(again.performed(&subject).unwrap(), Some(performed.clone()));
+        assert_eq!(again.performed(&subject), Some(performed));
         again.forget_until(Sequence(7)).unwrap();
-        assert_eq!(again.performed(&subject).unwrap(), None);
-        again.set_performed(&subject, &performed).unwrap();
-        fs::write(dir.path().join("performed").join(file_of(&subject)), "{").unwrap();
-        assert_eq!(again.performed(&subject).unwrap(), None);
+        assert_eq!(again.performed(&subject), None);
+        assert_eq!(Memory::open(dir.path()).unwrap().performed(&subject), None);
     }
 }

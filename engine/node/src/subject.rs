@@ -73,10 +73,7 @@ impl Worker {
             tracing::debug!(task = %task.id, "overtaken while it waited");
             return;
         }
-        let performed = self.executor.memory.performed(&self.subject).unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was performed last cannot be read");
-            None
-        });
+        let performed = self.executor.memory.performed(&self.subject);
         let last = performed.as_ref().map(|performed| performed.incarnation);
         match judge(task.incarnation, last) {
             Verdict::Drop => tracing::debug!(task = %task.id, "overtaken, dropped"),
