@@ -49,6 +49,8 @@ pub struct Host {
     pub secrets: Arc<PretendSealer>,
     pub log: Arc<dyn EventLog>,
     pub name: String,
+    /// Changes when the machine is rebooted.
+    boot: uuid::Uuid,
     neighbours: Neighbours,
     dir: tempfile::TempDir,
 }
@@ -267,6 +269,7 @@ impl Host {
             images: Arc::default(),
             secrets: Arc::default(),
             log,
+            boot: uuid::Uuid::nil(),
             dir: tempfile::tempdir().expect("there is a temporary directory"),
         }
     }
@@ -280,7 +283,7 @@ impl Host {
         let control = Control::sealing(self.log.clone(), self.secrets.clone());
         let node = self.id();
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
-        control.found(self.facts()).await.expect("the installation is founded");
+        let rebooted = control.found(self.facts()).await.expect("the installation is founded");
         let (storage, checkpoints) = (self.storage.clone(), self.dir.path().join("checkpoints"));
         let exchange = Arc::new(Exchange { storage, checkpoints });
         let drivers = Drivers {
@@ -294,7 +297,7 @@ impl Host {
             checkpoints: exchange.checkpoints.clone(),
         };
         let config = ExecutorConfig { node, state_dir: self.dir.path().to_owned() };
-        let reports = control.reports_of(node, &self.name);
+        let reports = control.reports_of(node, &self.name).after_reboot(rebooted);
         let reports = Arc::new(Watched { reports, here: node, all: self.neighbours.clone() });
         let queue = Arc::new(LogTasks::new(self.log.clone(), node));
         let executor = Executor::new(config, queue, reports, drivers, Arc::new(Unwatched));
@@ -305,6 +308,12 @@ impl Host {
             async move { executor.run().await.expect("the log can be followed") },
         ));
         Daemon { control, node, tasks }
+    }
+
+    /// What ran is gone without a trace, and the machine is on again.
+    pub fn lose_power(&mut self) {
+        self.guests = Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now)));
+        self.boot = uuid::Uuid::now_v7();
     }
 
     /// Its node's.
@@ -322,7 +331,7 @@ impl Host {
             architecture: "x86_64".to_owned(),
             cpus: 2,
             memory_bytes: 8 << 30,
-            boot: uuid::Uuid::nil(),
+            boot: self.boot,
             version: "0.1.0".to_owned(),
         }
     }

@@ -159,6 +159,27 @@ async fn a_killed_daemon_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_ran_before_the_power_was_lost_starts_again() {
+    let mut host = Host::default();
+    let daemon = furnished(&mut host).await;
+    daemon.run(launch("web")).await.unwrap();
+    let mut other = instance_of_image("other");
+    other.start = true;
+    other.config.insert("boot.autostart".to_owned(), "false".to_owned());
+    daemon.run(Command::CreateInstance(Box::new(other))).await.unwrap();
+    drop(daemon);
+    host.lose_power();
+    let daemon = host.start().await;
+    let is_up = |daemon: &Daemon| matches!(daemon.status("web"), Status::Running { .. });
+    daemon.until("it runs again", is_up).await;
+    assert_eq!(daemon.status("other"), Status::Stopped);
+    for name in ["web", "other"] {
+        let (cause, _) = daemon.instance(name).unwrap().last_exit.unwrap();
+        assert_eq!(cause, ExitCause::HostReboot, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_forced_stop_overtakes_a_clean_one() {
     let mut host = Host::default();
     let daemon = furnished(&mut host).await;

@@ -120,7 +120,7 @@ pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonE
     let executor = Executor::new(
         ExecutorConfig { node, state_dir: directory.node() },
         tasks,
-        Arc::new(control.reports_of(node, &name)),
+        Arc::new(control.reports_of(node, &name).after_reboot(rebooted)),
         drivers.for_node(),
         views.progress(),
     )?;

@@ -9,7 +9,7 @@ use stapes_core::{
     decision::Context,
     ids::{CommitId, InstanceId, NodeId, OperationId},
     port::{
-        guest::{Exited, Running},
+        guest::{ExitCause, Exited, Running},
         report::{ReportError, Reports},
     },
     record::{Actor, Protocol},
@@ -25,6 +25,8 @@ pub struct NodeReports {
     node: NodeId,
     /// The node's name, for the timeline.
     actor: Actor,
+    /// Its host started anew since the log heard of it last.
+    rebooted: bool,
 }
 
 impl Control {
@@ -32,11 +34,18 @@ impl Control {
     #[must_use]
     pub fn reports_of(&self, node: NodeId, name: &str) -> NodeReports {
         let actor = Actor { protocol: Protocol::Node, name: name.to_owned() };
-        NodeReports { control: self.clone(), node, actor }
+        NodeReports { control: self.clone(), node, actor, rebooted: false }
     }
 }
 
 impl NodeReports {
+    /// Of a host that was, or was not, started anew since the log heard of the node last: then what
+    /// ran on it is known to have ended, even if the host's disk tells nothing of it.
+    #[must_use]
+    pub fn after_reboot(self, rebooted: bool) -> Self {
+        Self { rebooted, ..self }
+    }
+
     async fn decide(
         &self,
         command: Command,
@@ -105,12 +114,21 @@ impl NodeReports {
                 .iter()
                 .filter(|exited| exited.instance == instance)
                 .max_by_key(|exited| exited.at);
-            let exited = exited.copied();
+            let exited = exited.copied().or_else(|| self.ended_with_host(instance));
             let command = Command::ObserveAdopted { node, instance, running, exited };
             self.decide(command, &["adopted", &look, &instance.to_string()], Causes::default())
                 .await?;
         }
         Ok(())
+    }
+}
+
+impl NodeReports {
+    fn ended_with_host(&self, instance: InstanceId) -> Option<Exited> {
+        let world = self.control.world();
+        let known = world.instances.get(&instance).filter(|_| self.rebooted)?;
+        let cause = ExitCause::HostReboot;
+        Some(Exited { instance, incarnation: known.guest, cause, at: now() })
     }
 }
 

@@ -65,7 +65,7 @@ pub fn sync(directory: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fsync(directory)?)
 }
 
-/// Reads a record; `None` when there is none.
+/// Reads a record; `None` when there is none, or one that never got to the disk.
 ///
 /// # Errors
 /// The kernel's, or `InvalidData` when it cannot be read.
@@ -78,6 +78,10 @@ pub fn read<R: DeserializeOwned>(directory: impl AsFd, name: &str) -> io::Result
     };
     let mut bytes = Vec::new();
     file.take(RECORD_BYTES_MAX).read_to_end(&mut bytes)?;
+    // The host lost its power before the disk had what was written.
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let record = rmp_serde::from_slice(&bytes)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some(record))

@@ -105,27 +105,12 @@ impl Inner {
     ) -> Result<Known, DriverError> {
         record::write(&directory.fd, record::SPEC, &told, false)
             .map_err(failed("write the guest's spec"))?;
-        // While the shim works the disk does: only a restart of the host needs what is on it.
-        let synced = self.sync(directory);
-        let born = self.bear(instance, &told, directory, false);
-        let (synced, born) = tokio::join!(synced, born);
-        let (born, ()) = (born?, synced?);
+        // Not synced: after a restart of the host nothing of it runs, which the log knows without it.
+        let born = self.bear(instance, &told, directory, false).await?;
         // The lock is the shim's now; what we keep is another descriptor without it.
         let kept = self.directory(instance)?;
         let kept = kept.ok_or_else(|| DriverError::NotFound("the guest's records".to_owned()))?;
         Ok(self.settle(slot, instance, born, &kept, told))
-    }
-
-    async fn sync(self: &Arc<Self>, directory: &Arc<Directory>) -> Result<(), DriverError> {
-        let directory = Arc::clone(directory);
-        let sync = move |_: &Self| {
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-            let none = rustix::fs::Mode::empty();
-            let file = rustix::fs::openat(&directory.fd, record::SPEC, flags, none)?;
-            rustix::fs::fdatasync(file)?;
-            rustix::fs::fsync(&directory.fd)
-        };
-        self.blocking(sync).await?.map_err(|errno| failed("sync the guest's spec")(errno.into()))
     }
 
     /// The guest runs: from now on it is known, and its end is watched for.
