@@ -151,6 +151,8 @@ struct SlotState {
     ended: Option<Exit>,
     /// What is sent to it while it is on its way here.
     catches: Vec<live::Catch>,
+    /// The shim of the guest that was stopped last, which may not be done with its root.
+    leaving: Option<Arc<OwnedFd>>,
 }
 
 /// A guest that runs, as far as we know.
@@ -160,6 +162,7 @@ struct Known {
     directory: Arc<directory::Directory>,
     spec: Arc<stapes_shim::spec::Spec>,
     held: Arc<Mutex<Option<Held>>>,
+    shim: Arc<OwnedFd>,
 }
 
 impl Known {

@@ -98,6 +98,9 @@ pub(crate) struct Started {
     pub(crate) own_clocks: bool,
     /// The v1 groups, for programs that are executed later.
     pub(crate) doors: Vec<fs::File>,
+    /// Its root, if this shim made it. An overlay is unmounted when the last of its users goes, and
+    /// writes all that its pool has not written yet: who kills a guest need not wait for that.
+    pub(crate) root: Option<OwnedFd>,
     pub(crate) problems: Vec<String>,
 }
 
@@ -117,7 +120,7 @@ fn start_in(spec: &Spec, group: &Group<'_>) -> Result<(Started, Terminal)> {
     let (pid, pidfd) = fork(spec, &directory, &doors, &ours, theirs)?;
     let started = lead(spec, pid, &pidfd, &ours);
     match started {
-        Ok(Ready { console, devpts, problems }) => {
+        Ok((Ready { console, devpts, problems }, root)) => {
             let name = terminal::name(&console).doing("look at the console")?;
             let own_clocks = false;
             let started = Started {
@@ -128,6 +131,7 @@ fn start_in(spec: &Spec, group: &Group<'_>) -> Result<(Started, Terminal)> {
                 console_home: None,
                 own_clocks,
                 doors,
+                root: Some(root),
                 problems,
             };
             Ok((started, console))
@@ -168,8 +172,8 @@ fn fork(
     .doing("clone the guest's init")
 }
 
-/// What the shim does while the child does its part.
-fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<Ready> {
+/// What the shim does while the child does its part. Answers the guest's root as well.
+fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<(Ready, OwnedFd)> {
     if let Some(ids) = spec.ids {
         let map = format!("0 {} {}", ids.base, ids.size);
         for name in ["uid_map", "gid_map"] {
@@ -192,7 +196,7 @@ fn lead(spec: &Spec, pid: i32, pidfd: &OwnedFd, socket: &OwnedFd) -> Result<Read
     }
     let started = await_ready(socket)?;
     await_execution(socket, spec)?;
-    Ok(started)
+    Ok((started, root))
 }
 
 fn tell(socket: &OwnedFd, message: &ToChild, descriptors: &[BorrowedFd<'_>]) -> Result<()> {

@@ -333,6 +333,9 @@ impl Shim {
 
     /// Tells how it ended: first on the disk, for those who are not there.
     fn finish(mut self, ended: Option<process::Ended>) {
+        if !self.forced {
+            self.guest.root = None;
+        }
         if let Some(hold) = &mut self.hold {
             hold.end_criu();
         }

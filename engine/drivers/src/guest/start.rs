@@ -79,6 +79,11 @@ impl Inner {
         instance: InstanceId,
         told: Spec,
     ) -> Result<Running, DriverError> {
+        let leaving = locked(&slot.state).leaving.take();
+        if let Some(shim) = leaving {
+            // Better two users of one root than none for ever.
+            let _ = tokio::time::timeout(self.config.start_timeout, ended(&shim)).await;
+        }
         let directory = Directory::make(&self.config.run_dir, instance)
             .map_err(failed("make the directory for the guest's records"))?;
         let directory = Arc::new(directory);
@@ -128,13 +133,14 @@ impl Inner {
         }
         let directory = Arc::clone(directory);
         let held = Arc::new(Mutex::new(hello.held.map(convert::held)));
-        let known = Known { hello: Arc::new(hello), directory, spec: Arc::new(spec), held };
+        let (hello, spec, shim) = (Arc::new(hello), Arc::new(spec), Arc::new(pidfd));
+        let known = Known { hello, directory, spec, held, shim };
         {
             let mut state = locked(&slot.state);
             state.known = Some(known.clone());
             state.stopping = false;
         }
-        self.watch(Arc::clone(slot), instance, known.clone(), conversation, pidfd);
+        self.watch(Arc::clone(slot), instance, known.clone(), conversation);
         known
     }
 

@@ -83,7 +83,11 @@ impl Inner {
                 ExitCause::Forced
             }
         };
-        locked(&slot.state).known = None;
+        {
+            let mut state = locked(&slot.state);
+            state.known = None;
+            state.leaving = Some(known.shim);
+        }
         self.clear(instance).await?;
         Ok(cause)
     }

@@ -1,6 +1,6 @@
 //! Watching a guest for its end, and its shim for an end of its own.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::sync::Arc;
 
 use stapes_core::ids::InstanceId;
 use stapes_shim::{
@@ -18,7 +18,6 @@ impl Inner {
         instance: InstanceId,
         known: Known,
         conversation: Conversation,
-        shim: OwnedFd,
     ) {
         let over = self.over.clone();
         let weak = Arc::downgrade(self);
@@ -29,12 +28,12 @@ impl Inner {
             };
             if told.is_none() {
                 // Hung up without a word: its records are read when it is surely gone.
-                ended(&shim).await;
+                ended(&known.shim).await;
             }
             let Some(inner) = weak.upgrade() else { return };
             inner.ended(&slot, instance, &known, told).await;
             drop(inner);
-            ended(&shim).await;
+            ended(&known.shim).await;
         });
     }
 

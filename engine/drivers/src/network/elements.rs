@@ -158,9 +158,7 @@ fn message(all: &mut Vec<u8>, kind: u16, flags: u16, family: u8, body: &[u8]) {
 
 fn element(element: &Element) -> Vec<u8> {
     let (first, last) = element.keys();
-    let value = |kind, bytes| {
-        attribute(kind | NLA_F_NESTED, attribute(DATA_VALUE, bytes))
-    };
+    let value = |kind, bytes| attribute(kind | NLA_F_NESTED, attribute(DATA_VALUE, bytes));
     let mut keys = value(KEY, first);
     keys.extend(last.map(|last| value(KEY_END, last)).unwrap_or_default());
     attribute(LIST_ELEMENT | NLA_F_NESTED, keys)

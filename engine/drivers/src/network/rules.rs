@@ -87,7 +87,7 @@ const UPLINKS: Set =
 
 const SETS: [Set; 8] = [BRIDGES, GUESTS, BOUND4, BOUND6, SENDERS, SENDERS4, SENDERS6, UPLINKS];
 
-const NONE: BTreeSet<Element> = BTreeSet::new();
+static NONE: BTreeSet<Element> = BTreeSet::new();
 
 /// Elements in one line at most, so that no line is too long for a reader or for nft.
 const ELEMENTS_PER_LINE: usize = 100;

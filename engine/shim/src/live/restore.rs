@@ -234,5 +234,6 @@ fn started(pid: i32, group: &Group<'_>, console: &Terminal, home: OwnedFd) -> Re
     let own_clocks = process::has_own_clocks(pid).doing("look at the guest's clocks")?;
     let console = terminal::name(console).doing("look at the console")?;
     let (console_home, problems) = (Some(home), Vec::new());
-    Ok(Started { pid, pidfd, devpts, console, console_home, own_clocks, doors, problems })
+    let root = None;
+    Ok(Started { pid, pidfd, devpts, console, console_home, own_clocks, doors, root, problems })
 }

@@ -108,6 +108,7 @@ pub(super) fn rescue(spec: &Spec, directory: &OwnedFd) -> Result<Begun> {
         console_home: None,
         own_clocks,
         doors,
+        root: None,
         problems,
     };
     let started_at_us = state.started_at_us;

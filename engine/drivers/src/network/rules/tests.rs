@@ -102,8 +102,7 @@ fn another_guest_changes_elements_only() {
     let edits = after.changing(&before).unwrap();
     let senders = edits.iter().filter(|edit| edit.set == SENDERS);
     let senders: Vec<_> = senders.map(|edit| (edit.adds, edit.elements[0].to_string())).collect();
-    let (gone, new) =
-        ("\"veth-one\" . 10:66:6a:00:00:02", "\"veth-six\" . 10:66:6a:00:00:06");
+    let (gone, new) = ("\"veth-one\" . 10:66:6a:00:00:02", "\"veth-six\" . 10:66:6a:00:00:06");
     assert_eq!(senders, [(false, gone.to_owned()), (true, new.to_owned())]);
     let text = format!("{edits:?}");
     assert!(text.contains("veth-six") && !text.contains("veth-two"), "{text}");
