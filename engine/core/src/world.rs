@@ -274,10 +274,13 @@ impl World {
     }
 
     fn evolve_instance(&mut self, id: InstanceId, event: &instance::Event, at: DateTime<Utc>) {
+        if event.replaces()
+            && let Some(before) = self.instances.remove(&id)
+        {
+            self.ledger.settle(id, before.claim.as_ref(), None);
+        }
         if let instance::Event::Created(created) = event {
             self.instances.insert(id, Instance::born(id, created, at));
-        } else if matches!(event, instance::Event::Deleted) {
-            self.instances.remove(&id);
         } else if let Some(instance) = self.instances.get_mut(&id) {
             instance.evolve(event, at);
             evacuation::remember_home(&self.nodes, instance, event);
@@ -288,8 +291,15 @@ impl World {
     }
 
     fn settle_claim(&mut self, id: InstanceId) {
-        let claim = self.instances.get(&id).map(|instance| Claim::of(self, instance));
-        self.ledger.settle(id, claim);
+        let Some(claim) = self.instances.get(&id).map(|instance| Claim::of(self, instance)) else {
+            return;
+        };
+        if let Some(instance) = self.instances.get_mut(&id)
+            && instance.claim.as_ref() != Some(&claim)
+        {
+            self.ledger.settle(id, instance.claim.as_ref(), Some(&claim));
+            instance.claim = Some(claim);
+        }
     }
 
     /// The instances of a node.

@@ -363,6 +363,8 @@ impl Shim {
         for conversation in &mut self.conversations {
             conversation.finish(&exit);
         }
+        // Before the directory's lock goes.
+        self.guest.root = None;
     }
 }
 

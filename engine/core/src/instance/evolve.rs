@@ -30,6 +30,7 @@ impl Instance {
         } = created.clone();
         Self {
             tail: crate::world::Tail::default(),
+            claim: None,
             id,
             name,
             project,

@@ -25,6 +25,7 @@ use crate::{
         ProjectId, SnapshotId,
     },
     operation::Verb,
+    placement::Claim,
     port::guest::{ExitCause, Mobility},
     port::image::ImageKind,
     spec::{IdMap, Incarnation, MacAddress, RootSource},
@@ -80,6 +81,8 @@ pub use transit::{node_lost, observe_overheld};
 pub struct Instance {
     /// Where its stream ends; the world's business.
     pub(crate) tail: Tail,
+    /// What it is promised, as the [ledger](crate::placement::Ledger) counts it; the world's business.
+    pub(crate) claim: Option<Claim>,
     pub id: InstanceId,
     pub name: String,
     pub project: ProjectId,

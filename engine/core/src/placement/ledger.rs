@@ -22,7 +22,6 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     loads: Table<NodeId, Load>,
-    claims: Table<InstanceId, Claim>,
     on: OrdSet<(NodeId, InstanceId)>,
     macs: OrdMap<(NetworkId, MacAddress), u32>,
     /// By the value of `placement.spread`.
@@ -39,7 +38,7 @@ pub struct Load {
     pub cpu_milli: u64,
 }
 
-/// What one instance may use, and where.
+/// What one instance may use, and where. The instance keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claim {
     node: NodeId,
@@ -80,18 +79,13 @@ pub(super) fn cpu_milli(config: &config::Config) -> u64 {
 }
 
 impl Ledger {
-    /// The instance's claim is this from now on.
-    pub(crate) fn settle(&mut self, id: InstanceId, claim: Option<Claim>) {
-        // Most changes of an instance change nothing here.
-        if self.claims.get(&id) == claim.as_ref() {
-            return;
+    /// The instance's claim is this from now on, instead of the one before.
+    pub(crate) fn settle(&mut self, id: InstanceId, old: Option<&Claim>, new: Option<&Claim>) {
+        if let Some(old) = old {
+            self.give_back(id, old);
         }
-        if let Some(old) = self.claims.remove(&id) {
-            self.give_back(id, &old);
-        }
-        if let Some(new) = claim {
-            self.promise(id, &new);
-            self.claims.insert(id, new);
+        if let Some(new) = new {
+            self.promise(id, new);
         }
     }
 
@@ -132,12 +126,6 @@ impl Ledger {
     #[must_use]
     pub fn load(&self, node: NodeId) -> Load {
         self.loads.get(&node).copied().unwrap_or_default()
-    }
-
-    /// What one instance adds to the load of its node.
-    #[must_use]
-    pub fn claimed(&self, id: InstanceId) -> (u64, u64) {
-        self.claims.get(&id).map_or((0, 0), |claim| (claim.memory_bytes, claim.cpu_milli))
     }
 
     /// The instances of a node, by id.

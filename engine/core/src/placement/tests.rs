@@ -169,10 +169,11 @@ fn many_nodes_and_instances_are_weighed_at_once() {
     for n in 0..count {
         let id = InstanceId::derive(&[&n.to_string()]);
         let node = nodes[n as usize % nodes.len()];
-        let it = instance::Instance { id, node, name: format!("i{n}"), ..created.clone() };
+        let mut it = instance::Instance { id, node, name: format!("i{n}"), ..created.clone() };
         let claim = super::Claim::of(&house.world, &it);
+        house.world.ledger.settle(id, None, Some(&claim));
+        it.claim = Some(claim);
         house.world.instances.insert(id, it);
-        house.world.ledger.settle(id, Some(claim));
     }
     let context = house.any_context();
     let command = wanted("new", &[("limits.memory", "1MiB")], None);

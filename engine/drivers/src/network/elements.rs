@@ -10,7 +10,7 @@ use std::io;
 use rtnetlink::{
     packet_core::{
         DefaultNla, Emitable, ErrorBuffer, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST,
-        NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
+        NLMSG_ERROR, NetlinkBuffer,
     },
     sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER},
 };
@@ -30,8 +30,8 @@ const FAMILY_BYTES: usize = 4;
 const NFTABLES: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-const NEW_ELEMENTS: u16 = NFTABLES << 8 | 12;
-const DELETE_ELEMENTS: u16 = NFTABLES << 8 | 14;
+const NEW_ELEMENTS: u16 = (NFTABLES << 8) | 12;
+const DELETE_ELEMENTS: u16 = (NFTABLES << 8) | 14;
 
 /// `enum nft_set_elem_list_attributes`
 const LIST_TABLE: u16 = 1;
@@ -144,13 +144,12 @@ fn message(all: &mut Vec<u8>, kind: u16, flags: u16, family: u8, body: &[u8]) {
     // The resource: which subsystem a transaction is of.
     let resource = if kind >> 8 == NFTABLES { 0 } else { NFTABLES };
     let length = HEADER_BYTES + FAMILY_BYTES + body.len();
-    let mut header = NetlinkHeader::default();
-    header.length = u32::try_from(length).unwrap_or(u32::MAX);
-    header.message_type = kind;
-    header.flags = flags | NLM_F_REQUEST;
     let at = all.len();
     all.resize(at + HEADER_BYTES, 0);
-    header.emit(&mut all[at..]);
+    let mut header = NetlinkBuffer::new(&mut all[at..]);
+    header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
+    header.set_message_type(kind);
+    header.set_flags(flags | NLM_F_REQUEST);
     all.extend([family, 0]);
     all.extend(resource.to_be_bytes());
     all.extend_from_slice(body);
