@@ -41,8 +41,8 @@ pub(super) struct Set {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Family {
-    Inet,
     Bridge,
+    Inet,
 }
 
 impl Family {
