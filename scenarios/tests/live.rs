@@ -7,12 +7,12 @@ use stapes_scenarios::hosts::{
     BUSYBOX_ECHO, Counter, DEBIAN_ECHO, ECHO_PORT, Hosts, busybox, debian,
 };
 
-/// A client waits no longer, by the middle one of its waits: on a host that runs all tests one may be
-/// longer.
-const GAP_MAX_MS: f64 = 1000.0;
+/// A client that waits longer takes the connection for hung. How short it can be is measured by
+/// `examples/moves.rs`: here other tests have made the host as busy as it may be.
+const GAP_MAX_MS: f64 = 5000.0;
 /// Nor does it wait much longer than the guest is away: what it sent meanwhile was kept, and need not
 /// be sent once more.
-const LONGER_MAX_MS: f64 = 250.0;
+const LONGER_MAX_MS: f64 = 1000.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_keep_their_connections() {
