@@ -295,7 +295,8 @@ pub fn delete(
         // Its own sequence numbers its incarnations: an image may be deleted and imported again.
         let generation = crate::ids::Generation(world.tail(stream(image.id)).revision.0 + 1);
         let incarnation = Incarnation { generation, ..Incarnation::default() };
-        for node in image.holders.iter().filter(|node| world.nodes.contains_key(node)) {
+        // Where an instance of it came to from another node it is unpacked without its files.
+        for node in world.nodes.keys() {
             let (subject, pools) = (Subject::Image(fingerprint.clone()), pools.clone());
             let work = Work::RemoveImage { pools };
             decision.order(*node, context.operation, subject, incarnation, work);

@@ -70,6 +70,20 @@ fn a_copy_on_another_node_fetches_its_source() {
 }
 
 #[test]
+fn an_image_goes_from_wherever_its_instances_came() {
+    let gone = |name| [Asked(crate::testing::delete(name, true)), Done];
+    let web = given(&[&[Members], &stopped("web", &[]), &[Asked(to_two()), Done]]);
+    let (project, image) = ("default".to_owned(), "test".to_owned());
+    let delete = Command::DeleteImage { project, image };
+    let used = given(&[&web, &gone("web")]);
+    check(&used, delete.clone(), "operation-accepted, operation-succeeded, image-deleted");
+    let told = House::after(&given(&[&used, &gone("web2")])).decide(&delete);
+    for place in ["RemoveImage,", "RemoveImage@two", "RemoveImage@three"] {
+        assert!(format!("{told},").contains(place), "{told}");
+    }
+}
+
+#[test]
 fn its_snapshots_come_with_it_or_stay() {
     let web = given(&[&[Members], &stopped("web", &[])]);
     let web = given(&[&web, &[Asked(snapshot("web", "s0")), Done, Asked(snapshot("web", "s1"))]]);
