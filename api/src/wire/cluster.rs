@@ -118,7 +118,7 @@ pub struct ClusterMemberPut {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterMemberStatePost {
-    /// `evacuate` or `restore`.
+    /// `evacuate` or `restore`; ours: `fence`.
     pub action: String,
     pub mode: String,
 }

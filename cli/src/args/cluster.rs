@@ -36,6 +36,9 @@ pub(crate) enum ClusterCommand {
     Evacuate(EvacuateArgs),
     /// Bring them back, and put some on it again
     Restore(RestoreArgs),
+    /// Say that a member that is offline runs nothing any more
+    #[command(after_help = FENCE_HELP)]
+    Fence(FenceArgs),
     ListTokens(ListArgs),
     RevokeToken(NameArgs),
     /// Groups of members, for --target @GROUP
@@ -51,6 +54,14 @@ Examples:
   stapes cluster enable n1 --address 10.0.0.1:8443
   stapes cluster add n2                              then, on the other server:
   stapes cluster join TOKEN --address 10.0.0.2:8443";
+
+const FENCE_HELP: &str = "\
+What is highly available starts on the members that have its copies at once, instead of when the
+member's lease is over; when many members fall silent together nothing starts without this. Look first:
+what still runs there would run twice.
+
+Example:
+  stapes cluster fence n3";
 
 const JOIN_HELP: &str = "\
 The server must have no instances and no volumes: they belong to another history.
@@ -108,6 +119,14 @@ pub(crate) struct EvacuateArgs {
     /// auto, live-migrate, migrate, stop, stateful-stop or force-stop [default: as each instance says]
     #[arg(long, value_name = "MODE")]
     pub(crate) action: Option<String>,
+    /// Do not ask
+    #[arg(long, short, visible_alias = "yes")]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FenceArgs {
+    pub(crate) name: String,
     /// Do not ask
     #[arg(long, short, visible_alias = "yes")]
     pub(crate) force: bool,

@@ -32,6 +32,7 @@ pub(super) async fn cluster(session: &Session, command: ClusterCommand) -> Resul
         ClusterCommand::Remove(args) => member::remove(session, args).await,
         ClusterCommand::Evacuate(args) => member::evacuate(session, args).await,
         ClusterCommand::Restore(args) => member::restore(session, args).await,
+        ClusterCommand::Fence(args) => member::fence(session, args).await,
         ClusterCommand::ListTokens(args) => token::list(session, args).await,
         ClusterCommand::RevokeToken(args) => token::revoke(session, args).await,
         ClusterCommand::Group(command) => Box::pin(groups(session, command)).await,

@@ -10,7 +10,7 @@ use stapes_core::{
     cluster,
     command::Command,
     ids::OperationId,
-    node::{Configure, Evacuation, Node},
+    node::{Configure, Evacuation, FencingProof, Node},
     world::World,
 };
 
@@ -295,6 +295,13 @@ pub(in crate::server) async fn act(
             Command::EvacuateNode { name, mode }
         }
         "restore" => Command::RestoreNode { name },
+        // Whoever asks says that they looked: nothing runs on it any more.
+        "fence" => {
+            let node = api.look(|world| world.node(&name).map(|node| node.id))?;
+            let proof = FencingProof::Operator;
+            api.submit(Command::FenceNode { node, proof }, &caller).await?;
+            return Ok(answer::done());
+        }
         other => return Err(Fault::bad_request(format!("Unknown action {other:?}"))),
     };
     api.begin(command, &caller).await

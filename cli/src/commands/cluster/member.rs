@@ -5,7 +5,7 @@ use stapes_api::client::Method;
 
 use crate::{
     args::{
-        cluster::{EvacuateArgs, ListArgs, RemoveArgs, RestoreArgs},
+        cluster::{EvacuateArgs, FenceArgs, ListArgs, RemoveArgs, RestoreArgs},
         common::{RenameArgs, ShowArgs},
     },
     commands::{object::Object, text},
@@ -141,6 +141,21 @@ pub(crate) async fn restore(session: &Session, args: RestoreArgs) -> Result<Exit
     }
     act(session, &args.name, "restore", "", "restoring").await?;
     session.printer.say(&format!("{} takes instances again", args.name));
+    Ok(ExitStatus::Done)
+}
+
+pub(crate) async fn fence(session: &Session, args: FenceArgs) -> Result<ExitStatus> {
+    if !args.force {
+        let question = format!(
+            "Does {} run nothing any more, for certain? What it ran may start elsewhere.",
+            args.name
+        );
+        confirm(session, &question, &format!("stapes cluster fence {} --force", args.name))?;
+    }
+    act(session, &args.name, "fence", "", "fencing").await?;
+    session
+        .printer
+        .say(&format!("{} is fenced: what has a copy elsewhere starts there", args.name));
     Ok(ExitStatus::Done)
 }
 

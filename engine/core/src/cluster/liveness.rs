@@ -92,7 +92,7 @@ pub fn judge(world: &World, me: NodeId, heard: &BTreeMap<NodeId, Heard>) -> Judg
     let silent = world.nodes.values().filter(is_silent).count();
     if silent > 1 && silent * 3 > world.nodes.len() {
         judgement.frozen = Some(format!(
-            "{silent} of {} members are silent together: nothing is taken over before an operator fences them",
+            "{silent} of {} members are silent together: nothing is taken over before an operator fences them (stapes cluster fence NAME)",
             world.nodes.len()
         ));
     }

@@ -38,8 +38,8 @@ fn refuse(world: &World, instance: &Instance) -> Option<Rejection> {
             format!("{} has its copy: stapes move {} --target {0}", heir.name, instance.name)
         }
         (Reach::Online | Reach::Unreachable { .. }, Some(heir)) => format!(
-            "{} has its copy and takes it over when {} is known to be gone; see: stapes cluster \
-             list",
+            "{} has its copy and takes it over when {1} is known to be gone; if you know that it \
+             is off: stapes cluster fence {1}",
             heir.name, node.name
         ),
         (_, None) => hint,
