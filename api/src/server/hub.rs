@@ -199,7 +199,14 @@ pub(super) async fn events_of(api: &Api, told: &Told) -> Vec<Sent> {
             if let Some(operation) = api.operation(id).await {
                 events.push(event("operation", json!(operation)));
             }
-        } else if let Some(happened) = lifecycle::happened(&told.subject, fact) {
+            continue;
+        }
+        if is_progress(fact)
+            && let Some(operation) = api.operation(recorded.record.operation).await
+        {
+            events.push(event("operation", json!(operation)));
+        }
+        if let Some(happened) = lifecycle::happened(&told.subject, fact) {
             let lifecycle = Lifecycle {
                 action: happened.action.to_owned(),
                 source: happened.source,
@@ -212,6 +219,21 @@ pub(super) async fn events_of(api: &Api, told: &Told) -> Vec<Sent> {
         }
     }
     events
+}
+
+/// Whether an operation is further than it was.
+fn is_progress(fact: &Fact) -> bool {
+    use stapes_core::instance::Event as It;
+    let Fact::Instance(event) = fact else { return false };
+    matches!(
+        event,
+        It::MoveAssessed { .. }
+            | It::MoveDegraded { .. }
+            | It::RoundReceived { .. }
+            | It::Checkpointed { .. }
+            | It::Moved { .. }
+            | It::MoveAborted { .. }
+    )
 }
 
 /// Only users ask; what nodes and policies do has no requestor.

@@ -1,6 +1,7 @@
 //! What the events of an instance say.
 
 use stapes_core::{
+    event::Event as Fact,
     ids::{InstanceId, NodeId},
     instance::{Created, Event, Instance, Reconfigured, Snapshot, Step},
     port::{
@@ -17,7 +18,8 @@ use super::{
     change::{self, Change},
 };
 
-pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
+/// `together`: what was decided at once, the event among it.
+pub(super) fn said(id: Uuid, event: &Event, together: &[Fact], before: &World) -> Said {
     let instance = before.instances.get(&InstanceId(id));
     match event {
         Event::Created(created) => born(created),
@@ -29,8 +31,11 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
             Said::plain(format!("{}{to} requested: {}", verb.action(), steps.join(", then ")))
         }
         Event::Continued { .. } => {
-            // The step before it ended in the same record.
-            let next = instance.and_then(|instance| instance.job.as_ref()?.steps.get(1));
+            // The step before it ended in the same record, and what is left may be planned anew there.
+            let next = together.iter().rev().find_map(planned).map_or_else(
+                || instance.and_then(|instance| instance.job.as_ref()?.steps.get(1)),
+                <[Step]>::first,
+            );
             Said::plain(
                 next.map_or_else(|| "continued".to_owned(), |next| format!("now: {}", step(next))),
             )
@@ -98,6 +103,20 @@ pub(super) fn said(id: Uuid, event: &Event, before: &World) -> Said {
 
 fn node_name(world: &World, id: &NodeId) -> String {
     world.nodes.get(id).map_or_else(|| id.to_string(), |node| node.name.clone())
+}
+
+/// The steps that an event of a move leaves.
+fn planned(fact: &Fact) -> Option<&[Step]> {
+    let Fact::Instance(event) = fact else { return None };
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others plan nothing anew")]
+    match event {
+        Event::MoveAssessed { steps, .. }
+        | Event::MoveDegraded { steps, .. }
+        | Event::RoundReceived { steps, .. }
+        | Event::Moved { steps, .. }
+        | Event::MoveAborted { steps, .. } => Some(steps),
+        _ => None,
+    }
 }
 
 pub(super) fn mib(bytes: u64) -> String {

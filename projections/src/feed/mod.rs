@@ -111,7 +111,7 @@ pub(crate) fn entries(recorded: &Recorded, subject: &Subject, before: &World) ->
 fn said(recorded: &Recorded, event: &Event, before: &World) -> Said {
     let id = recorded.stream.id;
     match event {
-        Event::Instance(event) => instance::said(id, event, before),
+        Event::Instance(event) => instance::said(id, event, recorded.record.events(), before),
         Event::Operation(event) => operation::said(id, event, before),
         Event::Server(event) => resource::server(event, before),
         Event::Node(event) => resource::node(id, event, before),

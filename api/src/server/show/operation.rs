@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use stapes_core::{
-    operation::{Class, Gain, Operation, Resource, ResourceKind, Status},
+    instance::Step,
+    operation::{Class, Gain, Operation, Resource, ResourceKind, Status, Verb},
     world::World,
 };
 
@@ -27,6 +28,7 @@ pub(in crate::server) fn operation(
         Status::Cancelled => StatusCode::CANCELLED,
     };
     let project = project_name(world, it.project);
+    let live = with_progress(live, progress(world, it));
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for resource in &it.resources {
         let urls = resources.entry(group(resource.kind).to_owned()).or_default();
@@ -54,6 +56,44 @@ pub(in crate::server) fn operation(
         },
         location: NO_MEMBER.to_owned(),
     }
+}
+
+fn with_progress(
+    live: Option<Map<String, Value>>,
+    progress: Option<String>,
+) -> Option<Map<String, Value>> {
+    let Some(progress) = progress else { return live };
+    let mut live = live.unwrap_or_default();
+    // Clients of the dialect show what ends so.
+    live.insert("move_progress".to_owned(), json!(progress));
+    Some(live)
+}
+
+/// How far a move is. It is in the log, so that every member can tell.
+fn progress(world: &World, it: &Operation) -> Option<String> {
+    if it.status != Status::Running || it.verb != Verb::MoveInstance {
+        return None;
+    }
+    let resource = it.resources.iter().find(|one| one.kind == ResourceKind::Instance)?;
+    let instance = world.instance(&project_name(world, it.project), &resource.name).ok()?;
+    let job = instance.job.as_ref().filter(|job| job.operation == it.id)?;
+    let journey = job.journey.as_ref()?;
+    #[allow(clippy::wildcard_enum_match_arm, reason = "no other step is part of a move")]
+    let doing = match job.steps.first()? {
+        Step::Assess => "looking how it can move".to_owned(),
+        Step::Receive { last: false, .. } => {
+            format!("sending while it runs, round {}", journey.rounds.len() + 1)
+        }
+        Step::Stop { .. } => "stopping it".to_owned(),
+        Step::Receive { last: true, .. } => "sending the rest".to_owned(),
+        Step::Checkpoint => "freezing it and writing it down".to_owned(),
+        Step::RestoreLive { .. } => "bringing it to life there".to_owned(),
+        Step::Activate => "connecting it".to_owned(),
+        Step::Start => "starting it".to_owned(),
+        Step::Resume => "going on where it was".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{doing} ({} MiB sent)", journey.bytes >> 20))
 }
 
 fn metadata_of(it: &Operation, live: Option<Map<String, Value>>) -> Option<Map<String, Value>> {

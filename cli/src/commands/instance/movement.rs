@@ -11,9 +11,10 @@ use crate::{
     exit::ExitStatus,
     failure::{Failure, Result},
     name::{self, instance_or_snapshot},
-    operation::submit,
+    operation::{Outcome, submit},
     pairs,
     session::Session,
+    units,
 };
 
 pub(crate) async fn rename(session: &Session, args: RenameArgs) -> Result<ExitStatus> {
@@ -62,11 +63,25 @@ pub(crate) async fn run(session: &Session, args: MoveArgs) -> Result<ExitStatus>
     };
     let what = format!("moving {}", object.name);
     let moved = submit(session, Method::POST, &path, &post, &what).await;
-    if object.explain(session, moved).await?.finished() {
+    let moved = object.explain(session, moved).await?;
+    if moved.finished() {
         let now: Instance = session.get(&object.path).await?;
-        session.printer.say(&format!("{} is on {}", object.name, now.location));
+        let how = how(&moved).unwrap_or_default();
+        session.printer.say(&format!("{} is on {}{how}", object.name, now.location));
     }
     Ok(ExitStatus::Done)
+}
+
+/// How it moved and for how long nobody could reach it, as far as the operation tells.
+fn how(moved: &Outcome) -> Option<String> {
+    let Outcome::Finished(operation) = moved else { return None };
+    let gain = operation.metadata.as_ref()?;
+    let text = |key: &str| gain.get(key).and_then(serde_json::Value::as_str);
+    let bytes = units::size::show(text("bytes")?.parse().ok()?);
+    Some(match (text("mode")?, text("downtime_ms")?) {
+        ("stop-copy", _) => format!(" (stopped, {bytes} sent)"),
+        (mode, away) => format!(" ({mode}, away for {away} ms, {bytes} sent)"),
+    })
 }
 
 fn given<V>(
