@@ -156,8 +156,8 @@ impl Sources for Exchange {
             Wanted::Image { pool, fingerprint } => {
                 self.storage.send_image(*pool, fingerprint, into).await
             }
-            Wanted::ImageFiles { fingerprint } => {
-                Err(DriverError::NotFound(format!("files of image {fingerprint}")))
+            Wanted::ImageFiles { .. } | Wanted::Key { .. } => {
+                Err(DriverError::NotFound(format!("{wanted:?}")))
             }
             Wanted::Checkpoint { operation, .. } => {
                 // A pretend guest is one small file.
@@ -189,7 +189,7 @@ impl Arrivals for Exchange {
                 std::fs::write(at.join("imagined"), &content).map_err(broken)?;
                 Ok(content.len() as u64)
             }
-            Wanted::Root { .. } | Wanted::ImageFiles { .. } => {
+            Wanted::Root { .. } | Wanted::ImageFiles { .. } | Wanted::Key { .. } => {
                 Err(DriverError::Refused(format!("{wanted:?} does not land here")))
             }
         }

@@ -8,7 +8,6 @@ use stapes_core::port::{
     image::Images,
     network::Networks,
     peer::{Nobody, Peers},
-    secret::Sealer,
     storage::Storage,
 };
 use stapes_drivers::{
@@ -20,7 +19,7 @@ use stapes_drivers::{
     storage::{HostStorage, StorageConfig},
 };
 
-use super::directory::Directory;
+use super::{cluster::ClusterKeys, directory::Directory};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
@@ -39,7 +38,7 @@ pub(crate) struct Drivers {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) images: Arc<dyn Images>,
-    pub(crate) secrets: Arc<dyn Sealer>,
+    pub(crate) secrets: Arc<ClusterKeys>,
     /// The other nodes; nobody where there is no cluster.
     pub(crate) peers: Arc<dyn Peers>,
     /// What this node has for others, and where it keeps what comes from them.
@@ -86,7 +85,7 @@ impl Drivers {
 /// Without root, or when a part of stapes is missing.
 pub(crate) fn drivers(
     directory: &Directory,
-    secrets: Arc<dyn Sealer>,
+    secrets: Arc<ClusterKeys>,
 ) -> Result<Drivers, HostError> {
     if !is_root() {
         return Err(HostError::NotRoot);
@@ -108,7 +107,7 @@ pub(crate) fn drivers(
     config.storage = Some(storage.clone());
     let guests = Arc::new(Containers::new(config)?);
     let checkpoints = directory.checkpoints();
-    let exchange = Exchange::new(storage.clone(), images.clone(), checkpoints.clone());
+    let exchange = Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
     Ok(Drivers {
         guests: guests.clone(),
         storage,
@@ -126,8 +125,8 @@ pub(crate) fn drivers(
 ///
 /// # Errors
 /// When they cannot be kept.
-pub(crate) fn secrets(directory: &Directory) -> Result<Arc<dyn Sealer>, HostError> {
-    Ok(Arc::new(ProjectKeys::open(directory.keys())?))
+pub(crate) fn secrets(directory: &Directory) -> Result<Arc<ClusterKeys>, HostError> {
+    Ok(Arc::new(ClusterKeys::new(ProjectKeys::open(directory.keys())?)))
 }
 
 fn is_root() -> bool {

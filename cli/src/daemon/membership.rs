@@ -17,7 +17,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    cluster::{self, EntryError, GuestLeases, Member, MemberEars},
+    cluster::{self, EntryError, GuestLeases, Member, MemberEars, Others},
     directory::Directory,
     host::Drivers,
     serve::{DaemonError, End},
@@ -84,6 +84,17 @@ pub(super) async fn run(
     failing.spawn(async move {
         cluster::listen(listener).await;
         ended("the watch over the log")
+    });
+    drivers.secrets.among(Others {
+        here: member.identity.node(),
+        control: control.clone(),
+        peers: member.peers(control),
+        arrivals: drivers.exchange.clone(),
+    });
+    let keys = drivers.secrets.clone();
+    failing.spawn(async move {
+        keys.tend().await;
+        ended("the watch over the keys")
     });
     let (directory, member, control) = (directory.clone(), member.clone(), control.clone());
     failing.spawn(async move {

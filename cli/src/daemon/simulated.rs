@@ -14,7 +14,6 @@ use stapes_core::{
         image::{ImageFacts, ImageKind},
         network::MemoryNetworks,
         peer::Nobody,
-        secret::Sealer,
         storage::MemoryStorage,
     },
     profile::Wanted,
@@ -26,6 +25,7 @@ use stapes_drivers::{
 };
 
 use super::{
+    cluster::ClusterKeys,
     directory::Directory,
     host::{Drivers, HostError, beside},
 };
@@ -34,13 +34,13 @@ use super::{
 /// When the image store cannot be made.
 pub(crate) fn drivers(
     directory: &Directory,
-    secrets: Arc<dyn Sealer>,
+    secrets: Arc<ClusterKeys>,
 ) -> Result<Drivers, HostError> {
     let mut images = ImageConfig::new(directory.images(), beside("stapes-unpack")?);
     images.owners = Owners::Mine;
     let images = Arc::new(ImageStore::new(images)?);
     let (storage, checkpoints) = (Arc::new(MemoryStorage::default()), directory.checkpoints());
-    let exchange = Exchange::new(storage.clone(), images.clone(), checkpoints.clone());
+    let exchange = Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
     Ok(Drivers {
         guests: Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now))),
         storage,

@@ -298,7 +298,9 @@ impl Control {
         self.caught_up().await?;
         // The world is not held while keys are read.
         let brought = seal::brought(&self.world(), command)?;
-        brought.map_or(Ok(()), |brought| brought.seal(&**sealer))
+        let Some(brought) = brought else { return Ok(()) };
+        sealer.prepare(Some(brought.seals_for()), brought.sealed()).await;
+        brought.seal(&**sealer)
     }
 
     async fn decide_and_claim(

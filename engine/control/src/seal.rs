@@ -63,8 +63,9 @@ pub(crate) fn brought<'a>(
         }
         _ => return Ok(None),
     };
-    let has_secrets = brought.config.keys().any(|key| config::is_secret(key));
-    Ok(has_secrets.then_some(brought))
+    let has_secrets = |config: &Config| config.keys().any(|key| config::is_secret(key));
+    let matters = has_secrets(brought.config) || has_secrets(&brought.current);
+    Ok(matters.then_some(brought))
 }
 
 /// What an instance has that is to be copied.
@@ -78,6 +79,17 @@ fn copied(world: &World, source: &Source) -> Config {
 }
 
 impl Brought<'_> {
+    /// The project whose key is needed. A copy may need it for what it brings.
+    pub(crate) fn seals_for(&self) -> ProjectId {
+        self.project
+    }
+
+    /// What is sealed already: of the object, and what the client pasted.
+    pub(crate) fn sealed(&self) -> Vec<String> {
+        let values = self.config.values().chain(self.current.values());
+        values.filter(|value| looks_sealed(value)).cloned().collect()
+    }
+
     /// Seals the secrets. They are checked before: afterwards nobody can.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Everything travels in [`envelope`]s and lands under another name until it is whole.
 
 use std::{
+    io::{Read as _, Write as _},
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
@@ -11,17 +12,19 @@ use std::{
 
 use async_trait::async_trait;
 use stapes_core::{
-    ids::{Fingerprint, OperationId},
+    ids::{Fingerprint, OperationId, ProjectId},
     port::{
         DriverError,
         image::{ImageFiles, Images, Upload},
         peer::{Arrivals, Sources, Wanted, checkpoint_dir},
+        secret::KEY_BYTES,
         storage::Storage,
     },
 };
 
 use crate::{
     image::baggage,
+    secret::{KeyName, ProjectKeys},
     storage::{
         Abandoned, blocking,
         envelope::{self, Inlet, Label, Outlet, sending},
@@ -32,6 +35,7 @@ use crate::{
 
 const FILES_FORMAT: &str = "files-1";
 const CHECKPOINT_FORMAT: &str = "checkpoint-1";
+const KEY_FORMAT: &str = "key-1";
 /// In an archive of an image's files.
 const METADATA: &str = "metadata";
 const ROOT: &str = "root";
@@ -45,6 +49,7 @@ const ARRIVING: &str = ".arriving-";
 pub struct Exchange {
     storage: Arc<dyn Storage>,
     images: Arc<dyn Images>,
+    keys: Arc<ProjectKeys>,
     checkpoints: PathBuf,
 }
 
@@ -55,9 +60,10 @@ impl Exchange {
     pub fn new(
         storage: Arc<dyn Storage>,
         images: Arc<dyn Images>,
+        keys: Arc<ProjectKeys>,
         checkpoints: impl Into<PathBuf>,
     ) -> Self {
-        let exchange = Self { storage, images, checkpoints: checkpoints.into() };
+        let exchange = Self { storage, images, keys, checkpoints: checkpoints.into() };
         for directory in [&exchange.checkpoints, &exchange.images.staging()] {
             sweep(directory);
         }
@@ -86,6 +92,10 @@ impl Sources for Exchange {
                 let (operation, from) = (*operation, checkpoint_dir(&self.checkpoints, *operation));
                 blocking(move || send_checkpoint(operation, &from, into)).await
             }
+            Wanted::Key { project, name } => {
+                let (keys, project, name) = (self.keys.clone(), *project, *name);
+                blocking(move || send_key(&keys, project, name, into)).await
+            }
         }
     }
 }
@@ -106,6 +116,12 @@ impl Arrivals for Exchange {
                 let abandoned = Abandoned::default();
                 let flag = abandoned.flag();
                 blocking(move || land_checkpoint(operation, &checkpoints, from, &flag)).await
+            }
+            Wanted::Key { project, name } => {
+                let (keys, project, name) = (self.keys.clone(), *project, *name);
+                let abandoned = Abandoned::default();
+                let flag = abandoned.flag();
+                blocking(move || land_key(&keys, project, name, from, &flag)).await
             }
         }
     }
@@ -188,8 +204,36 @@ fn land_checkpoint(
     }
 }
 
+fn send_key(
+    keys: &ProjectKeys,
+    project: ProjectId,
+    name: Option<KeyName>,
+    into: OwnedFd,
+) -> Result<u64, DriverError> {
+    let key = keys.give(project, name.as_ref())?;
+    let label = Label { format: KEY_FORMAT.into(), subject: project.to_string(), parent: None };
+    let mut outlet = Outlet::open(into, &label)?;
+    outlet.write_all(&key).map_err(|error| sending(&error))?;
+    outlet.close()
+}
+
+fn land_key(
+    keys: &ProjectKeys,
+    project: ProjectId,
+    name: Option<KeyName>,
+    from: OwnedFd,
+    abandoned: &AtomicBool,
+) -> Result<u64, DriverError> {
+    let mut inlet = Inlet::new(from, abandoned, None);
+    inlet.open(KEY_FORMAT, &project.to_string())?;
+    let mut key = [0; KEY_BYTES];
+    inlet.read_exact(&mut key).context(|| format!("reading a key of project {project}"))?;
+    let bytes = inlet.close()?;
+    keys.keep(project, name.as_ref(), &key)?;
+    Ok(bytes)
+}
+
 fn begins_with(file: &Path, magic: &[u8; 4]) -> Result<bool, DriverError> {
-    use std::io::Read;
     let mut begin = Vec::new();
     let read = std::fs::File::open(file).and_then(|file| file.take(4).read_to_end(&mut begin));
     read.context(|| format!("reading {}", file.display()))?;

@@ -1,10 +1,12 @@
 //! The keys that seal secrets: one file a project, `DIR/PROJECT-ID.key`, 32 bytes from the operating
-//! system, drawn when the project's first secret is sealed.
+//! system, drawn when the project's first secret is sealed. Beside it may lie keys that only open:
+//! `DIR/PROJECT-ID.NAME.key`, which other nodes of the cluster drew at the same time.
 //!
-//! **Deleting the file erases the project's secrets**, at once and in every copy of the log: a key in
+//! **Deleting the files erases the project's secrets**, at once and in every copy of the log: a key in
 //! memory is used only while its file is there. A key that is drawn later has another name, so what
 //! the old one sealed stays erased and says so. A backup of the log is of use only with a backup of
-//! this directory; to erase is to delete there too.
+//! this directory; to erase is to delete there too, and on every member of the cluster: whoever misses
+//! a key asks the others for it.
 //!
 //! A text is sealed with XChaCha20-Poly1305. Its nonce is a keyed BLAKE3 hash of the project and the
 //! text (a synthetic nonce, as in SIV): the same text is sealed the same, and two texts never share a
@@ -39,8 +41,12 @@ use stapes_core::{
 #[derive(Debug)]
 pub struct ProjectKeys {
     dir: PathBuf,
-    read: Mutex<BTreeMap<ProjectId, (Stamp, Key)>>,
+    read: Mutex<BTreeMap<PathBuf, (Stamp, Key)>>,
 }
+
+/// What a key is called, which is no secret.
+pub type KeyName = [u8; KEY_NAME_BYTES];
+
 
 /// Tells one file from another that took its name, and a file from what it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +77,41 @@ impl ProjectKeys {
         self.dir.join(format!("{project}.key"))
     }
 
+    /// Where the key lies that is of that name and not the one to seal with.
+    fn path_of(&self, project: ProjectId, name: &KeyName) -> PathBuf {
+        let name = u64::from_be_bytes(*name);
+        self.dir.join(format!("{project}.{name:016x}.key"))
+    }
+
     /// The project's key as its file has it now.
     fn key(&self, project: ProjectId) -> Result<Option<Key>, SecretError> {
-        let path = self.path(project);
+        self.key_at(self.path(project))
+    }
+
+    /// The project's key of that name, wherever it is.
+    fn named(&self, project: ProjectId, name: &KeyName) -> Result<Option<Key>, SecretError> {
+        match self.key(project)?.filter(|key| key.name == *name) {
+            Some(key) => Ok(Some(key)),
+            None => {
+                let key = self.key_at(self.path_of(project, name))?;
+                Ok(key.filter(|key| key.name == *name))
+            }
+        }
+    }
+
+    fn key_at(&self, path: PathBuf) -> Result<Option<Key>, SecretError> {
         let failed = |error: io::Error| unusable(&path, &error.to_string());
         let stamp = match fs::metadata(&path) {
             Ok(metadata) => {
                 Stamp { inode: metadata.ino(), changed: (metadata.ctime(), metadata.ctime_nsec()) }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.read().remove(&project);
+                self.read().remove(&path);
                 return Ok(None);
             }
             Err(error) => return Err(failed(error)),
         };
-        if let Some((known, key)) = self.read().get(&project)
+        if let Some((known, key)) = self.read().get(&path)
             && *known == stamp
         {
             return Ok(Some(*key));
@@ -95,8 +121,78 @@ impl ProjectKeys {
             unusable(&path, "it is not a key of 32 bytes; restore it from a backup")
         })?;
         let key = Key::of(&bytes);
-        self.read().insert(project, (stamp, key));
+        self.read().insert(path, (stamp, key));
         Ok(Some(key))
+    }
+
+    /// Whether the key of that name is here, or any to seal with.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn has(&self, project: ProjectId, name: Option<&KeyName>) -> Result<bool, SecretError> {
+        let key = match name {
+            Some(name) => self.named(project, name)?,
+            None => self.key(project)?,
+        };
+        Ok(key.is_some())
+    }
+
+    /// The key itself, for another node of the cluster.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be read.
+    pub fn give(
+        &self,
+        project: ProjectId,
+        name: Option<&KeyName>,
+    ) -> Result<[u8; KEY_BYTES], DriverError> {
+        let missing = || DriverError::NotFound(format!("a key of project {project}"));
+        let own = self.key(project)?;
+        let path = match name {
+            Some(name) if own.is_none_or(|own| own.name != *name) => self.path_of(project, name),
+            Some(_) | None => self.path(project),
+        };
+        let key = self.key_at(path.clone())?.ok_or_else(missing)?;
+        let bytes = fs::read(&path).map_err(|error| unusable(&path, &error.to_string()))?;
+        let bytes = bytes.try_into().map_err(|_| missing())?;
+        let is_it = Key::of(&bytes).name == *name.unwrap_or(&key.name);
+        if is_it { Ok(bytes) } else { Err(missing()) }
+    }
+
+    /// Keeps a key that another node of the cluster gave: as the one to seal with if there is none,
+    /// else for opening.
+    ///
+    /// # Errors
+    /// When it is not the one that was wanted, or cannot be kept.
+    pub fn keep(
+        &self,
+        project: ProjectId,
+        wanted: Option<&KeyName>,
+        bytes: &[u8],
+    ) -> Result<(), DriverError> {
+        let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| {
+            DriverError::Failed(format!("what came as a key of project {project} is none"))
+        })?;
+        let name = Key::of(&bytes).name;
+        if wanted.is_some_and(|wanted| *wanted != name) {
+            let text = format!("another key of project {project} came than was asked for");
+            return Err(DriverError::Failed(text));
+        }
+        let path = match self.key(project)? {
+            None => self.path(project),
+            Some(own) if own.name == name => return Ok(()),
+            Some(_) => self.path_of(project, &name),
+        };
+        self.write(&path, &bytes).map_err(|error| unusable(&path, &error.to_string()))?;
+        match self.named(project, &name)? {
+            Some(_) => Ok(()),
+            // Somebody drew one meanwhile.
+            None => {
+                let path = self.path_of(project, &name);
+                let kept = self.write(&path, &bytes);
+                Ok(kept.map_err(|error| unusable(&path, &error.to_string()))?)
+            }
+        }
     }
 
     /// The project's key; drawn if there is none. Whoever draws second takes the first one's.
@@ -109,13 +205,17 @@ impl ProjectKeys {
         self.key(project)?.ok_or_else(|| unusable(&path, "it vanished just after it was made"))
     }
 
-    /// The key is on the disk, whole, before anything is sealed with it.
     fn draw(&self, path: &Path) -> io::Result<()> {
         let mut bytes = [0; KEY_BYTES];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        self.write(path, &bytes)
+    }
+
+    /// The key is on the disk, whole, before anything is sealed with it. One that is there stays.
+    fn write(&self, path: &Path, bytes: &[u8; KEY_BYTES]) -> io::Result<()> {
         // Made with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         file.as_file().sync_all()?;
         match file.persist_noclobber(path) {
             Ok(_) => {}
@@ -125,7 +225,7 @@ impl ProjectKeys {
         fs::File::open(&self.dir)?.sync_all()
     }
 
-    fn read(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProjectId, (Stamp, Key)>> {
+    fn read(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, (Stamp, Key)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,8 +254,7 @@ impl Sealer for ProjectKeys {
 
     fn open(&self, sealed: &str) -> Result<String, SecretError> {
         let Sealed { project, key: name, nonce, ciphertext } = sealed.parse()?;
-        let key = self.key(project)?.filter(|key| key.name == name);
-        let key = key.ok_or(SecretError::Erased(project))?;
+        let key = self.named(project, &name)?.ok_or(SecretError::Erased(project))?;
         let plain = key
             .cipher()
             .decrypt(&XNonce::from(nonce), payload(&ciphertext, &key.about(project)))
@@ -295,6 +394,45 @@ mod tests {
             assert!(why.contains(".key"), "{why}");
         }
         assert_eq!(fs::read(ground.keys.path(project())).unwrap(), b"short");
+    }
+
+    #[test]
+    fn nodes_that_drew_a_key_each_open_what_either_sealed() {
+        let (one, other) = (Ground::new(), Ground::new());
+        let here = one.keys.seal(project(), "tomato").unwrap();
+        let there = other.keys.seal(project(), "potato").unwrap();
+        assert_eq!(one.keys.open(&there), Err(SecretError::Erased(project())));
+        let name = there.parse::<Sealed>().unwrap().key;
+        assert!(!one.keys.has(project(), Some(&name)).unwrap());
+        assert!(matches!(one.keys.give(project(), Some(&name)), Err(DriverError::NotFound(_))));
+        let given = other.keys.give(project(), Some(&name)).unwrap();
+        one.keys.keep(project(), Some(&name), &given).unwrap();
+        assert_eq!(one.keys.open(&there).unwrap(), "potato");
+        assert_eq!(one.keys.open(&here).unwrap(), "tomato");
+        assert_eq!(one.keys.seal(project(), "tomato").unwrap(), here, "its own key stays");
+        assert_eq!(one.keys.give(project(), Some(&name)).unwrap(), given, "it gives both");
+        let own = one.keys.give(project(), None).unwrap();
+        other.keys.keep(project(), None, &own).unwrap();
+        assert_eq!(other.keys.open(&here).unwrap(), "tomato");
+        // To erase is to delete them all.
+        for entry in fs::read_dir(&one.keys.dir).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        assert_eq!(one.keys.open(&there), Err(SecretError::Erased(project())));
+    }
+
+    #[test]
+    fn who_has_no_key_seals_with_the_one_that_was_given() {
+        let (one, other) = (Ground::new(), Ground::new());
+        assert!(!one.keys.has(project(), None).unwrap());
+        let sealed = other.keys.seal(project(), "tomato").unwrap();
+        let given = other.keys.give(project(), None).unwrap();
+        one.keys.keep(project(), Some(&[1; KEY_NAME_BYTES]), &given).unwrap_err();
+        one.keys.keep(project(), None, b"short").unwrap_err();
+        assert_eq!(fs::read_dir(&one.keys.dir).unwrap().count(), 0);
+        one.keys.keep(project(), None, &given).unwrap();
+        one.keys.keep(project(), None, &given).unwrap();
+        assert_eq!(one.keys.seal(project(), "tomato").unwrap(), sealed);
     }
 
     #[test]

@@ -13,21 +13,23 @@ use std::{
 
 use image_archives::*;
 use stapes_core::{
-    ids::{InstanceId, OperationId, PoolId, SnapshotId, VolumeId},
+    ids::{InstanceId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId},
     port::{
         DriverError,
         image::{Images, Upload},
         peer::{Arrivals, Sources, Wanted, checkpoint_dir},
+        secret::Sealer,
         storage::{MemoryStorage, Storage},
     },
     spec::{PoolDriver, PoolSpec, RootSource},
 };
-use stapes_drivers::{exchange::Exchange, image::ImageStore};
+use stapes_drivers::{exchange::Exchange, image::ImageStore, secret::ProjectKeys};
 
 /// A node with images of its own.
 struct Node {
     bench: Bench,
     storage: Arc<MemoryStorage>,
+    keys: Arc<ProjectKeys>,
     exchange: Exchange,
 }
 
@@ -36,8 +38,10 @@ impl Node {
         let bench = Bench::new();
         let storage = Arc::new(MemoryStorage::default());
         let images = Arc::new(ImageStore::new(bench.store.config().clone()).unwrap());
-        let exchange = Exchange::new(storage.clone(), images, bench.path().join("checkpoints"));
-        Self { bench, storage, exchange }
+        let keys = Arc::new(ProjectKeys::open(bench.path().join("keys")).unwrap());
+        let checkpoints = bench.path().join("checkpoints");
+        let exchange = Exchange::new(storage.clone(), images, keys.clone(), checkpoints);
+        Self { bench, storage, keys, exchange }
     }
 
     fn checkpoints(&self) -> PathBuf {
@@ -131,7 +135,7 @@ async fn what_a_killed_predecessor_left_half_is_removed() {
     let half = node.checkpoints().join(".arriving-1");
     std::fs::create_dir_all(half.join("inside")).unwrap();
     let images = Arc::new(ImageStore::new(node.bench.store.config().clone()).unwrap());
-    drop(Exchange::new(node.storage.clone(), images, node.checkpoints()));
+    drop(Exchange::new(node.storage.clone(), images, node.keys.clone(), node.checkpoints()));
     assert_eq!(names(&node.checkpoints()), Vec::<String>::new());
 }
 
@@ -156,4 +160,27 @@ async fn a_snapshot_is_made_when_it_is_asked_for() {
     let arrived = RootSource::Volume { volume, snapshot: Some(snapshot), image: None };
     target.storage.create_root(pool, volume, &arrived, None).await.unwrap();
     assert_eq!(target.storage.read(pool, volume, "a").unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_key_of_secrets_reaches_another_node_or_says_why_not() {
+    let (source, target) = (Node::new(), Node::new());
+    let project = ProjectId::derive(&["test"]);
+    let wanted = Wanted::Key { project, name: None };
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let missing = source.exchange.send(&wanted, writer.into()).await;
+    assert!(matches!(missing, Err(DriverError::NotFound(_))), "{missing:?}");
+
+    let sealed = source.keys.seal(project, "tomato").unwrap();
+    let bytes = source.capture(&wanted).await;
+    for cut in [0, bytes.len() / 2, bytes.len() - 1] {
+        target.land(&wanted, &bytes[..cut]).await.unwrap_err();
+    }
+    let other = Wanted::Key { project: ProjectId::derive(&["other"]), name: None };
+    target.land(&other, &bytes).await.unwrap_err();
+    let another = Wanted::Key { project, name: Some([0; 8]) };
+    target.land(&another, &bytes).await.unwrap_err();
+    target.keys.open(&sealed).unwrap_err();
+    target.land(&wanted, &bytes).await.unwrap();
+    assert_eq!(target.keys.open(&sealed).unwrap(), "tomato");
 }

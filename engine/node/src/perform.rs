@@ -6,7 +6,7 @@ use stapes_core::{
         DriverError,
         guest::{ExitCause, Release, Stop},
         peer::PeerAddress,
-        secret::{self, SecretError},
+        secret::{self, SecretError, looks_sealed},
     },
     spec::{GuestSpec, Limits, Reservation, RootSource},
     task::{Outcome, Subject, Task, Work},
@@ -152,15 +152,21 @@ async fn start(
     let layers = drivers.storage.root_layers(spec.pool, spec.instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
     settled?;
-    let spec = GuestSpec { files: render(executor, spec).await, ..opened(executor, spec)? };
+    let opened = opened(executor, spec).await?;
+    let spec = GuestSpec { files: render(executor, spec).await, ..opened };
     let running = drivers.guests.start(&spec, &layers?).await?;
     Ok(Outcome::Started(running))
 }
 
 /// The spec as the guest is given it. Its secrets lie sealed on the log and in the task; only here,
 /// and in what the guest itself keeps of them, are they in clear.
-pub(crate) fn opened(executor: &Executor, spec: &GuestSpec) -> Result<GuestSpec, DriverError> {
+pub(crate) async fn opened(
+    executor: &Executor,
+    spec: &GuestSpec,
+) -> Result<GuestSpec, DriverError> {
     let mut spec = spec.clone();
+    let sealed = spec.environment.values().filter(|it| looks_sealed(it));
+    executor.drivers.secrets.prepare(None, sealed.cloned().collect()).await;
     for (variable, value) in &mut spec.environment {
         *value = secret::reveal(&*executor.drivers.secrets, value).map_err(|error| {
             let message = format!("environment.{variable}: {error}");

@@ -161,7 +161,8 @@ pub(crate) async fn restore(
     let layers = drivers.storage.root_layers(spec.pool, instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
     settled?;
-    let running = drivers.guests.restore(&opened(executor, spec)?, &layers?, &from).await?;
+    let spec = opened(executor, spec).await?;
+    let running = drivers.guests.restore(&spec, &layers?, &from).await?;
     Ok(Outcome::Restored { running, bytes })
 }
 

@@ -19,8 +19,10 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::DriverError;
-use crate::ids::{Fingerprint, InstanceId, NodeId, OperationId, PoolId, SnapshotId, VolumeId};
+use super::{DriverError, secret::KEY_NAME_BYTES};
+use crate::ids::{
+    Fingerprint, InstanceId, NodeId, OperationId, PoolId, ProjectId, SnapshotId, VolumeId,
+};
 
 /// Where a node is found and how it is known: its certificate names the node, and the cluster's
 /// authority signed it.
@@ -50,6 +52,8 @@ pub enum Wanted {
     ImageFiles { fingerprint: Fingerprint },
     /// What a held guest was, written down for this operation.
     Checkpoint { instance: InstanceId, operation: OperationId },
+    /// The key of a project's secrets: the one of that name, or the one that the node seals with.
+    Key { project: ProjectId, name: Option<[u8; KEY_NAME_BYTES]> },
 }
 
 /// Where a node keeps what [`Wanted::Checkpoint`] names, below its directory of checkpoints: written

@@ -17,9 +17,13 @@
 //! The same text in the same project always gives the same sealed text. A client that sends back
 //! what it was shown therefore changes nothing, and decisions stay pure. What this gives away is that
 //! two values of a project are equal, and how long they are.
+//!
+//! The nodes of a cluster share keys: whoever misses one asks the others ([`Sealer::prepare`]), and asks
+//! before it draws one. Two that draw at the same time have a key each, and open what either sealed.
 
 use std::{fmt, str::FromStr};
 
+use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use uuid::Uuid;
 
@@ -44,6 +48,7 @@ pub const NONCE_BYTES: usize = 24;
 const PROJECT_BYTES: usize = 16;
 
 /// Seals and opens the secrets of all projects.
+#[async_trait]
 pub trait Sealer: Send + Sync + fmt::Debug {
     /// Seals a text for the project. What its key has sealed already comes back as it is.
     ///
@@ -56,6 +61,10 @@ pub trait Sealer: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`SecretError::Erased`] for good, once its key is deleted.
     fn open(&self, sealed: &str) -> Result<String, SecretError>;
+
+    /// Gets hold of the keys that open these texts, and of the one to seal for the project with, where
+    /// other nodes have them. What is not to be had shows when it is used.
+    async fn prepare(&self, _seals_for: Option<ProjectId>, _opens: Vec<String>) {}
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
