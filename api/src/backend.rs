@@ -24,7 +24,9 @@ use stapes_core::{
 use stapes_projections::Entry;
 use uuid::Uuid;
 
-pub use cluster::{Clustering, Connection, DrawnToken, Founding, Health, Joining, LogKind, Lost};
+pub use cluster::{
+    Clustering, Connection, DrawnToken, Founding, Health, Joining, LogAccess, LogKind, Lost,
+};
 pub use viewed::Viewed;
 
 /// Who asks, and why.

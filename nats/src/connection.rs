@@ -36,6 +36,8 @@ pub struct ConnectConfig {
     pub name: String,
     pub authentication: Authentication,
     pub tls: Option<TlsFiles>,
+    /// Who signed the servers' certificates, in PEM, when this side shows none of its own.
+    pub authority: Option<PathBuf>,
     /// Answers come on subjects below this; for accounts that may subscribe to no others.
     pub inbox_prefix: Option<String>,
 }
@@ -122,6 +124,12 @@ impl Connection {
     #[must_use]
     pub fn server(&self) -> String {
         self.client.server_info().server_name
+    }
+
+    /// The servers of its cluster, as far as it tells their addresses; itself at least.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.client.server_info().connect_urls.len().max(1)
     }
 
     /// Whether there is a server to talk to just now.
@@ -217,6 +225,9 @@ fn options(
             .require_tls(true)
             .add_root_certificates(files.ca)
             .add_client_certificate(files.certificate, files.key);
+    }
+    if let Some(authority) = config.authority {
+        options = options.require_tls(true).add_root_certificates(authority);
     }
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path)

@@ -69,6 +69,33 @@ pub struct Founding {
     pub address: String,
     /// Of log servers that are there; empty for own ones.
     pub log_servers: Vec<String>,
+    pub log_access: LogAccess,
+}
+
+/// How log servers that are not ours let a node in, beside what their URLs say. Texts of files; empty
+/// is none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct LogAccess {
+    /// Who signed the servers' certificates, PEM.
+    pub authority: String,
+    /// What this side shows, PEM.
+    pub certificate: String,
+    pub key: String,
+    /// What `nsc` hands out: a JWT with its seed, or a seed alone.
+    pub credentials: String,
+}
+
+impl fmt::Debug for LogAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { authority, certificate, key, credentials } = self;
+        let given = |text: &String| if text.is_empty() { "none" } else { "given" };
+        f.debug_struct("LogAccess")
+            .field("authority", &given(authority))
+            .field("certificate", &given(certificate))
+            .field("key", &given(key))
+            .field("credentials", &given(credentials))
+            .finish()
+    }
 }
 
 /// What joins one.

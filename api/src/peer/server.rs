@@ -129,8 +129,13 @@ impl Outgoing {
         // Not aborted when the client goes: it sees its pipe broken, and ends in its own order.
         let source = tokio::spawn(async move {
             let sent = sources.send(&wanted, into).await;
-            if let Err(error) = &sent {
-                tracing::warn!(?wanted, %error, "nothing more is sent");
+            match &sent {
+                Ok(_) => {}
+                // A question, answered.
+                Err(error @ DriverError::NotFound(_)) => {
+                    tracing::debug!(?wanted, %error, "nothing is sent");
+                }
+                Err(error) => tracing::warn!(?wanted, %error, "nothing more is sent"),
             }
             sent
         });

@@ -43,6 +43,15 @@ pub struct ClusterPut {
     /// Ours: URLs of log servers that are there already; empty when stapes runs its own.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub log_servers: Vec<String>,
+    /// Ours: how they let this server in, as the texts of files.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_authority: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_certificate: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub log_credentials: String,
 }
 
 /// What [`Cluster::health`] says. Ours.

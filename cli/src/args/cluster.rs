@@ -1,6 +1,8 @@
 //! `stapes cluster …`
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
 
 use super::common::{FormatArgs, GetArgs, NameArgs, RenameArgs, SetArgs, ShowArgs, UnsetArgs};
 
@@ -53,7 +55,8 @@ beside its daemons on the two ports after the address's, or to those of --nats.
 Examples:
   stapes cluster enable n1 --address 10.0.0.1:8443
   stapes cluster add n2                              then, on the other server:
-  stapes cluster join TOKEN --address 10.0.0.2:8443";
+  stapes cluster join TOKEN --address 10.0.0.2:8443
+  stapes cluster enable n1 --address 10.0.0.1:8443 --nats tls://log:4222 --nats-ca ca.pem --nats-creds log.creds";
 
 const FENCE_HELP: &str = "\
 What is highly available starts on the members that have its copies at once, instead of when the
@@ -79,6 +82,17 @@ pub(crate) struct EnableArgs {
     /// `managed`, or the URLs of nats-servers that are there already
     #[arg(long, value_name = "managed|URL", default_value = "managed", value_delimiter = ',')]
     pub(crate) nats: Vec<String>,
+    /// Who signed those servers' certificates, PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) nats_ca: Option<PathBuf>,
+    /// What to show to those servers, PEM
+    #[arg(long, value_name = "FILE", requires = "nats_key", requires = "nats_ca", value_hint = ValueHint::FilePath)]
+    pub(crate) nats_cert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "nats_cert", value_hint = ValueHint::FilePath)]
+    pub(crate) nats_key: Option<PathBuf>,
+    /// What those servers' operators handed out: a JWT with its seed, or a seed alone
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) nats_creds: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

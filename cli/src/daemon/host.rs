@@ -107,7 +107,8 @@ pub(crate) fn drivers(
     config.storage = Some(storage.clone());
     let guests = Arc::new(Containers::new(config)?);
     let checkpoints = directory.checkpoints();
-    let exchange = Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
+    let exchange =
+        Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
     Ok(Drivers {
         guests: guests.clone(),
         storage,

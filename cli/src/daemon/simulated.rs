@@ -40,7 +40,8 @@ pub(crate) fn drivers(
     images.owners = Owners::Mine;
     let images = Arc::new(ImageStore::new(images)?);
     let (storage, checkpoints) = (Arc::new(MemoryStorage::default()), directory.checkpoints());
-    let exchange = Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
+    let exchange =
+        Exchange::new(storage.clone(), images.clone(), secrets.own(), checkpoints.clone());
     Ok(Drivers {
         guests: Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now))),
         storage,

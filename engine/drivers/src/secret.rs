@@ -47,7 +47,6 @@ pub struct ProjectKeys {
 /// What a key is called, which is no secret.
 pub type KeyName = [u8; KEY_NAME_BYTES];
 
-
 /// Tells one file from another that took its name, and a file from what it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {

@@ -35,6 +35,7 @@ pub(super) fn node_connection(config: &ManagedConfig) -> ConnectConfig {
             .collect(),
         name: server_name(config.node),
         authentication: Authentication::None,
+        authority: None,
         tls: Some(config.tls.clone()),
         inbox_prefix: Some(rights::inbox(config.node)),
         only_these_servers: false,

@@ -9,7 +9,7 @@ use stapes_core::world::World;
 
 use super::{Answer, Api, Fault, answer, body};
 use crate::{
-    backend::{Clustering, Founding, Health, Joining},
+    backend::{Clustering, Founding, Health, Joining, LogAccess, LogKind},
     server::{acts::Act, peer::Caller, show},
     wire::{
         Time,
@@ -84,10 +84,12 @@ fn notes(health: &Health, missing: &[String]) -> Vec<String> {
         ));
     }
     if health.lost.is_none() && missing.is_empty() && health.replicas == 1 {
-        notes.push(
+        let kept = if health.log == LogKind::External {
+            "The log is kept once, by a server that is not stapes' own: what it loses is lost"
+        } else {
             "The log is kept once: with a third member it is kept three times: stapes cluster add NAME"
-                .to_owned(),
-        );
+        };
+        notes.push(kept.to_owned());
     }
     notes
 }
@@ -124,7 +126,14 @@ pub(in crate::server) async fn put(State(api): State<Api>, caller: Caller, bytes
         let wanted = Joining { token: put.cluster_token, name: put.server_name, address };
         ("Joining cluster", Act::Join(wanted))
     } else {
-        let wanted = Founding { name: put.server_name, address, log_servers: put.log_servers };
+        let log_access = LogAccess {
+            authority: put.log_authority,
+            certificate: put.log_certificate,
+            key: put.log_key,
+            credentials: put.log_credentials,
+        };
+        let (name, log_servers) = (put.server_name, put.log_servers);
+        let wanted = Founding { name, address, log_servers, log_access };
         ("Creating bootstrap node", Act::Found(wanted))
     };
     Ok(answer::begun(act.begin(&api, description)))

@@ -1,6 +1,6 @@
 //! `enable` and `join`: the daemon becomes a member, and starts anew as one.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::json;
 use stapes_api::{
@@ -28,7 +28,22 @@ pub(crate) async fn enable(session: &Session, args: EnableArgs) -> Result<ExitSt
     if managed && args.nats.len() > 1 {
         return Err(Failure::usage("--nats is `managed` or URLs, not both"));
     }
+    let text = |file: Option<PathBuf>| match file {
+        None => Ok(String::new()),
+        Some(path) => std::fs::read_to_string(&path)
+            .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display()))),
+    };
+    let (authority, certificate) = (text(args.nats_ca)?, text(args.nats_cert)?);
+    let (key, credentials) = (text(args.nats_key)?, text(args.nats_creds)?);
+    let given = [&authority, &certificate, &key, &credentials];
+    if managed && given.iter().any(|text| !text.is_empty()) {
+        return Err(Failure::usage("--nats-ca and the like are for the servers of --nats URL"));
+    }
     let put = ClusterPut {
+        log_authority: authority,
+        log_certificate: certificate,
+        log_key: key,
+        log_credentials: credentials,
         server_name: args.name.clone(),
         enabled: true,
         server_address: args.address.unwrap_or_default(),

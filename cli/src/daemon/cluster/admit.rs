@@ -71,7 +71,7 @@ pub(super) fn admit(
             .into());
         }
         let log = match &member.config.log {
-            LogPlace::External { servers } => LogPlace::External { servers: servers.clone() },
+            external @ LogPlace::External { .. } => external.clone(),
             LogPlace::Managed { .. } => {
                 let keep = servers::keepers(&world, &member.keeper_names());
                 let peers: Vec<Neighbour> = servers::neighbours(&world, asked.node, &keep);

@@ -4,6 +4,7 @@
 //! alone, whatever else lies beside it. It appears whole, after all that it speaks of.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -40,7 +41,37 @@ pub(crate) enum LogPlace {
         peers: Vec<Neighbour>,
     },
     /// Somebody else.
-    External { servers: Vec<String> },
+    External {
+        servers: Vec<String>,
+        #[serde(default, skip_serializing_if = "ExternalAccess::is_empty")]
+        access: ExternalAccess,
+    },
+}
+
+/// How they let a node in, beside what their URLs say: the texts of files, which joiners are handed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExternalAccess {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) authority: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) certificate: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) key: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) credentials: String,
+}
+
+impl ExternalAccess {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Debug for ExternalAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalAccess").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -26,8 +26,8 @@ use super::{
     Alone,
     carry::{self, CarryError},
     clear::clear,
-    config::{ClusterConfig, ConfigError, LogPlace},
-    member::external,
+    config::{ClusterConfig, ConfigError, ExternalAccess, LogPlace},
+    external::{self, AccessError},
     refused,
     servers::{self, AddressError, Places},
 };
@@ -44,6 +44,8 @@ enum FoundError {
     Identity(#[from] IdentityError),
     #[error("the log's server cannot be run")]
     Server(#[from] ManagedError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("the new log cannot be opened")]
     Log(#[from] OpenError),
     #[error("the log cannot be carried over")]
@@ -83,7 +85,14 @@ async fn attempt(
     let log = if managed {
         LogPlace::Managed { keeper: true, peers: Vec::new() }
     } else {
-        LogPlace::External { servers: wanted.log_servers.clone() }
+        let given = wanted.log_access.clone();
+        let access = ExternalAccess {
+            authority: given.authority,
+            certificate: given.certificate,
+            key: given.key,
+            credentials: given.credentials,
+        };
+        LogPlace::External { servers: wanted.log_servers.clone(), access }
     };
     let config = ClusterConfig {
         cluster,
@@ -117,15 +126,17 @@ async fn carry_over(
     server: Option<&ManagedServer>,
     directory: &Directory,
 ) -> Result<(), FoundError> {
-    let (connection, replicas) = match (server, &config.log) {
+    let (connection, named) = match (server, &config.log) {
         (Some(server), _) => (server.keeper_connection(), 1),
-        (None, LogPlace::External { servers }) if servers.len() >= servers::REPLICAS => {
-            (external(servers, identity), servers::REPLICAS)
+        (None, LogPlace::External { servers, access }) => {
+            (external::reached_by(directory, identity, servers, access)?, servers.len())
         }
-        (None, LogPlace::External { servers }) => (external(servers, identity), 1),
         (None, LogPlace::Managed { .. }) => return Err(ManagedError::Ended.into()),
     };
     let connection = Connection::open(connection).await?;
+    // Servers that are not ours keep it as safely as they can from the beginning.
+    let others = if server.is_none() { connection.servers().max(named) } else { named };
+    let replicas = if others >= servers::REPLICAS { servers::REPLICAS } else { 1 };
     let log = JetStreamLog::open(connection, LogConfig::new(config.cluster, replicas)).await?;
     let carried = carry::carry(&*alone.log, &log, Sequence(0)).await?;
     // From here on nothing is changed until the daemon is there as a member, or this failed.

@@ -15,7 +15,7 @@ use stapes_api::{
 use stapes_control::Control;
 use stapes_core::{ids::NodeId, port::peer::PeerAddress};
 use stapes_nats::{
-    ConnectConfig, Connection, JetStreamLog, LogConfig, NatsPresence, OpenError,
+    Connection, JetStreamLog, LogConfig, NatsPresence, OpenError,
     managed::{ManagedError, ManagedServer, server_name},
 };
 use stapes_node::identity::{ClusterIdentity, IdentityError};
@@ -24,6 +24,7 @@ use super::{
     super::directory::Directory,
     config::{ClusterConfig, ConfigError, LogPlace, Neighbour},
     ears::MemberEars,
+    external::{self, AccessError},
     health::Pulse,
     servers::{self, AddressError},
 };
@@ -43,6 +44,8 @@ pub(crate) enum MemberError {
     Server(#[from] ManagedError),
     #[error("the cluster's log cannot be opened")]
     Log(#[from] OpenError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error("TLS cannot be spoken")]
     Tls(#[from] TlsError),
     #[error("{0} cannot be written")]
@@ -175,6 +178,7 @@ fn waits(error: &MemberError) -> bool {
         MemberError::Address(_) => true,
         MemberError::Identity(_)
         | MemberError::Config(_)
+        | MemberError::Access(_)
         | MemberError::Tls(_)
         | MemberError::Write(..) => false,
     }
@@ -192,8 +196,9 @@ pub(super) async fn reach(
             let connection = Connection::open(server.connection()).await?;
             (Some(server), connection)
         }
-        (None, LogPlace::External { servers }) => {
-            (None, Connection::open(external(servers, identity)).await?)
+        (None, LogPlace::External { servers, access }) => {
+            let external = external::reached_by(directory, identity, servers, access);
+            (None, Connection::open(external?).await?)
         }
         (None, LogPlace::Managed { .. }) => {
             return Err(AddressError::Malformed(config.address.clone()).into());
@@ -201,15 +206,6 @@ pub(super) async fn reach(
     };
     let log = JetStreamLog::open(connection.clone(), LogConfig::new(config.cluster, 1)).await?;
     Ok(Reached { server, log, connection })
-}
-
-/// Servers that are not ours are reached as their operators say in the URLs.
-pub(super) fn external(servers: &[String], identity: &ClusterIdentity) -> ConnectConfig {
-    ConnectConfig {
-        servers: servers.to_vec(),
-        name: server_name(identity.node()),
-        ..ConnectConfig::default()
-    }
 }
 
 /// The node's certificate with its authority's behind it: who joins knows the authority alone.

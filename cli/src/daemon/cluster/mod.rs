@@ -14,6 +14,7 @@ mod carry;
 mod clear;
 mod config;
 mod ears;
+mod external;
 mod found;
 mod gate;
 mod health;
