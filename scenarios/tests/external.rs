@@ -44,8 +44,14 @@ async fn launch(at: &Real, name: &str, target: &str, config: Value) {
     at.client().run(Method::POST, &path, &body).await.unwrap();
 }
 
+/// A member may hear a moment later what another one was told: what is not there yet is nothing.
 async fn instance(at: &Real, name: &str) -> Value {
-    at.client().get(&format!("/1.0/instances/{name}")).await.unwrap()
+    at.client().get(&format!("/1.0/instances/{name}")).await.unwrap_or_default()
+}
+
+async fn shows(at: &Real, name: &str, value: &str, of: impl Fn(&Value) -> &Value) {
+    until(&format!("{name} shows {value}"), || async { of(&instance(at, name).await) == value })
+        .await;
 }
 
 /// The instance's entries in the log: what happened to it, and what was ordered.
@@ -86,21 +92,20 @@ async fn two_members_share_a_server_that_is_not_theirs() {
 
     // What was done before is not done again: pretend guests of the old daemon are gone, and nothing
     // but their end is written.
-    until("the end is seen", || async { instance(&one, "before").await["status"] == "Stopped" })
-        .await;
+    shows(&one, "before", "Stopped", |it| &it["status"]).await;
     let entries = history(&one, "before").await;
     launch(&one, "after", "", json!({})).await;
     assert_eq!(history(&one, "before").await, entries);
 
     let mut two = joined(&one, "n2").await;
     launch(&one, "there", "?target=n2", json!({})).await;
-    assert_eq!(instance(&two, "there").await["location"], "n2");
-    assert_eq!(instance(&one, "there").await["status"], "Running");
+    shows(&two, "there", "n2", |it| &it["location"]).await;
+    shows(&one, "there", "Running", |it| &it["status"]).await;
 
     // A task that was ordered while its node was away is there when it is back.
     two.crash().await;
     tokio::join!(launch(&one, "late", "?target=n2", json!({})), two.start());
-    assert_eq!(instance(&two, "late").await["status"], "Running");
+    shows(&two, "late", "Running", |it| &it["status"]).await;
 
     // And the founder comes back after a crash.
     one.crash().await;
@@ -120,10 +125,10 @@ async fn secrets_of_a_new_project_open_on_every_member() {
     let two = joined(&one, "n2").await;
     let secret = json!({"environment.TOKEN": "tomato"});
     launch(&one, "there", "?target=n2", secret.clone()).await;
-    assert_eq!(instance(&one, "there").await["status"], "Running");
-    assert_eq!(instance(&two, "there").await["config"]["environment.TOKEN"], "tomato");
+    shows(&one, "there", "Running", |it| &it["status"]).await;
+    shows(&two, "there", "tomato", |it| &it["config"]["environment.TOKEN"]).await;
     launch(&two, "here", "?target=n1", secret).await;
-    assert_eq!(instance(&one, "here").await["config"]["environment.TOKEN"], "tomato");
+    shows(&one, "here", "tomato", |it| &it["config"]["environment.TOKEN"]).await;
     let keys = |daemon: &Real| {
         let entries = std::fs::read_dir(daemon.directory().join("keys")).unwrap();
         let mut keys: Vec<_> = entries

@@ -3,7 +3,7 @@
 //! Tasks of one subject are performed in order, subjects side by side. A worker acknowledges each task
 //! after its report is durable.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use stapes_core::{
@@ -18,6 +18,8 @@ use crate::{executor::Executor, subject};
 
 /// Requests that wait for one subject at most.
 const QUEUE_MAX: usize = 64;
+/// Between two questions to a queue that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Tasks performed at once at most.
 const PARALLEL_MAX: usize = 64;
 
@@ -53,7 +55,8 @@ impl Dispatcher {
 
     pub(crate) async fn run(mut self) -> Result<(), ReadError> {
         self.forget().await?;
-        let mut deliveries = self.executor.tasks.deliver().await?;
+        let tasks = self.executor.tasks.clone();
+        let mut deliveries = when_heard(|| tasks.deliver()).await?;
         let mut exits = self.executor.drivers.guests.exits();
         loop {
             tokio::select! {
@@ -77,7 +80,7 @@ impl Dispatcher {
 
     /// What came of tasks that never come again is of no use.
     async fn forget(&self) -> Result<(), ReadError> {
-        let done = self.executor.tasks.done().await?;
+        let done = when_heard(|| self.executor.tasks.done()).await?;
         if let Err(error) = self.executor.memory.forget_until(done) {
             tracing::warn!(%error, "old outcomes are not forgotten");
         }
@@ -128,6 +131,22 @@ impl Dispatcher {
                     self.queues.remove(&subject);
                 }
             }
+        }
+    }
+}
+
+/// Asks the queue until it answers: its servers may be choosing a leader just now.
+async fn when_heard<T, F>(ask: impl Fn() -> F) -> Result<T, ReadError>
+where
+    F: Future<Output = Result<T, ReadError>>,
+{
+    loop {
+        match ask().await {
+            Err(ReadError::Unavailable(why)) => {
+                tracing::warn!(%why, "the queue of tasks is not heard; asking again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            answered => return answered,
         }
     }
 }
