@@ -166,14 +166,15 @@ impl JetStreamLog {
         stream::set_replicas(&self.inner.connection, &self.inner.names, replicas).await
     }
 
-    /// Who keeps the log, as its leader says.
+    /// Who keeps the log, as its leader says; a copy that lacks cursors is not current either.
     ///
     /// # Errors
     /// When there is no leader, or it does not answer.
     pub async fn keepers(&self) -> Result<Keepers, ReadError> {
         let info = stream::info(&self.inner.connection, &self.inner.names.log).await?;
         self.inner.note(&info);
-        Ok(Keepers::of(&info))
+        let cursors = stream::info(&self.inner.connection, &self.inner.names.cursors).await?;
+        Ok(Keepers::of(&info).and(&Keepers::of(&cursors)))
     }
 
     /// The connection that the log is reached by.

@@ -399,6 +399,16 @@ impl Keepers {
         Self { leader: cluster.leader.clone(), others: others.collect() }
     }
 
+    /// The same, where a copy has all only if it has all of this, too.
+    pub(crate) fn and(mut self, of: &Self) -> Self {
+        let whole = |name: &String| {
+            of.leader.as_ref() == Some(name)
+                || of.others.iter().any(|it| it.name == *name && it.current && !it.offline)
+        };
+        self.others.iter_mut().for_each(|replica| replica.current &= whole(&replica.name));
+        self
+    }
+
     /// How many copies have everything.
     #[must_use]
     pub fn current(&self) -> usize {

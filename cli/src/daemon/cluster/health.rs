@@ -69,8 +69,8 @@ async fn ask(member: &Member) -> Result<Pulse, String> {
     let head = head.map_err(|error| super::told(&error))?;
     let kept = tokio::time::timeout(ANSWERS_WITHIN, member.log.keepers()).await.map_err(silent)?;
     let kept = kept.map_err(|error| super::told(&error))?;
-    let there = kept.others.iter().filter(|replica| !replica.offline).count();
-    let answering = there + usize::from(kept.leader.is_some());
+    // A copy that is still being made answers for nobody.
+    let answering = kept.current();
     let keepers = kept.others.into_iter().map(|replica| replica.name).chain(kept.leader.clone());
     Ok(Pulse { head, keepers: keepers.collect(), leader: kept.leader, answering, lost: None })
 }

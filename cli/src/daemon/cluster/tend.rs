@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// For as long as the member is there.
 pub(crate) async fn tend(directory: Directory, member: Arc<Member>, control: Control) {
     let Some(server) = &member.server else { return };
-    let mut tending = Tending { directory, member: &member, server, applied: None };
+    let mut tending = Tending { directory, member: &member, server, applied: None, whole: false };
     let mut changes = control.changes();
     loop {
         if let Err(error) = tending.turn(&control).await {
@@ -43,6 +43,8 @@ struct Tending<'a> {
     member: &'a Member,
     server: &'a ManagedServer,
     applied: Option<ManagedConfig>,
+    /// Every copy has had everything.
+    whole: bool,
 }
 
 impl Tending<'_> {
@@ -87,7 +89,7 @@ impl Tending<'_> {
 
     /// What one member does for all.
     async fn govern(
-        &self,
+        &mut self,
         keepers: &BTreeSet<String>,
         known: &BTreeSet<NodeId>,
         wanted: usize,
@@ -100,11 +102,13 @@ impl Tending<'_> {
                 self.server.remove_peer(node).await?;
             }
         }
-        if wanted == REPLICAS && keepers.len() < REPLICAS {
+        // A copy that began may have been given up on: it is waited for until it is whole.
+        if wanted == REPLICAS && !self.whole {
             let connection = Connection::open(self.server.keeper_connection()).await?;
             let cluster = self.member.config.cluster;
             let log = JetStreamLog::open(connection, LogConfig::new(cluster, 1)).await?;
             log.set_replicas(REPLICAS).await?;
+            self.whole = true;
             tracing::info!(replicas = REPLICAS, "the log is kept by three members from now on");
         }
         Ok(())
