@@ -34,7 +34,7 @@ async fn main() {
             at = (at + 1) % hosts.hosts.len();
             let to = hosts.hosts[at].name.clone();
             let (moved, gap) = measured(&hosts, way, &to).await;
-            let Moved { mode, downtime, bytes, took } = moved;
+            let Moved { mode, downtime, bytes, took, phases } = moved;
             let gap = gap.map_or_else(|| "-".to_owned(), |gap| format!("{gap:.0}"));
             println!(
                 "{mode:10} {:>6} ms {:>6} ms {gap:>6} ms {:>5} MiB",
@@ -42,6 +42,7 @@ async fn main() {
                 downtime.as_millis(),
                 bytes >> 20
             );
+            phases.iter().for_each(|phase| println!("    {phase}"));
         }
     }
     if std::env::args().nth(1).as_deref() == Some("keep") {

@@ -43,7 +43,9 @@ async fn moves_around(hosts: &Hosts, name: &str, echo: &[&str]) {
         let counter = Counter::connect(&hosts.client, &address, ECHO_PORT);
         let moved = hosts.moved(0, name, to, "required").await;
         let counted = counter.stop();
-        eprintln!("{name} to {to}: {moved:?} {counted:?}");
+        let (took, away) = (moved.took.as_millis(), moved.downtime.as_millis());
+        eprintln!("{name} to {to}: took {took} ms, downtime {away} ms, {counted:?}");
+        moved.phases.iter().for_each(|phase| eprintln!("    {phase}"));
         assert!(counted.whole, "{name} to {to}: {counted:?}");
         assert_eq!(moved.mode, "live");
         gaps.push(counted.gap_ms);

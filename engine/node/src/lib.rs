@@ -19,6 +19,7 @@ mod ledger;
 pub mod membership;
 mod memory;
 mod perform;
+mod phases;
 mod queue;
 mod subject;
 mod travel;

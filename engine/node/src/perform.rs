@@ -87,10 +87,7 @@ async fn on_instance(
         Work::Restore { transfer, spec, reservations } => {
             return travel::restore(executor, task, transfer, spec, reservations).await;
         }
-        Work::Activate => {
-            guests.activate(instance).await?;
-            travel::forget_checkpoint(executor, task)?;
-        }
+        Work::Activate => travel::activate(executor, instance, task).await?,
         Work::Resume => {
             guests.release(instance, Release::Resume).await?;
             travel::forget_checkpoint(executor, task)?;

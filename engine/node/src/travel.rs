@@ -17,6 +17,7 @@ use stapes_core::{
 use crate::{
     executor::Executor,
     perform::{opened, reserve},
+    phases::Phases,
 };
 
 /// How long a guest is held before the node says that nothing came for it.
@@ -109,7 +110,10 @@ pub(crate) async fn checkpoint(
             .create(&executor.drivers.checkpoints)
             .map_err(|error| failed("making room for a checkpoint", &error))?;
     }
+    let mut phases = Phases::begin();
     let done = guests.checkpoint(instance, &into).await?;
+    phases.over("checkpoint");
+    tracing::info!(%instance, frozen_ms = done.took_ms, %phases, "checkpointed");
     watch_hold(executor, Running { held: Some(Held::Checkpointed), ..running });
     Ok(Outcome::Checkpointed { at: done.frozen_at, bytes: done.bytes })
 }
@@ -149,21 +153,40 @@ pub(crate) async fn restore(
     {
         return Ok(Outcome::Restored { running, bytes: 0 });
     }
+    let mut phases = Phases::begin();
     drivers.guests.attract(spec).await;
+    phases.over("attract");
     let wanted = Wanted::Checkpoint { instance, operation: task.operation };
     let (disk, checkpoint) = tokio::join!(
         receive(executor, instance, task, transfer),
         fetch(executor, &transfer.from, &wanted),
     );
     let bytes = disk? + checkpoint?;
+    phases.over("fetch");
     let from = checkpoint_dir(&drivers.checkpoints, task.operation);
     reserve(executor, instance, reservations).await?;
     let layers = drivers.storage.root_layers(spec.pool, instance.into(), spec.image.as_ref());
     let (layers, settled) = tokio::join!(layers, drivers.networks.settle());
     settled?;
     let spec = opened(executor, spec).await?;
+    phases.over("prepare");
     let running = drivers.guests.restore(&spec, &layers?, &from).await?;
+    phases.over("restore");
+    tracing::info!(%instance, bytes, %phases, "restored");
     Ok(Outcome::Restored { running, bytes })
+}
+
+/// Lets a restored guest run.
+pub(crate) async fn activate(
+    executor: &Executor,
+    instance: InstanceId,
+    task: &Task,
+) -> Result<(), DriverError> {
+    let mut phases = Phases::begin();
+    executor.drivers.guests.activate(instance).await?;
+    phases.over("activate");
+    tracing::info!(%instance, %phases, "activated");
+    forget_checkpoint(executor, task)
 }
 
 async fn fetch(

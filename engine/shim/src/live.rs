@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  checkpoint                                  restore (another shim, another host)
-//!  interfaces' ports closed                    cgroups, root, /dev, console, pairs of interfaces
-//!  criu dump ──► hook "post-dump" waits        criu restore ──► hook "post-restore" waits
-//!               │ held                                           │ held
+//!  console put away                            cgroups, root, /dev, console, pairs of interfaces
+//!  criu dump ──► hook "network-lock":          criu restore ──► hook "post-restore" waits
+//!               │ interfaces' ports closed                       │ held
+//!           ──► hook "post-dump" waits                           │
+//!               │ held                                           │
 //!     resume ───┤ hook fails: criu lets it go     activate ──────┤ interfaces into their bridges
 //!     kill ─────┘ group and criu are killed       kill ──────────┘ hook succeeds: it runs
 //! ```
@@ -13,6 +15,10 @@
 //! passes. Who holds is a process of CRIU that waits for its hook, and the hook ([`hook`]) waits
 //! for a word in a pipe with a name ([`rendezvous`]): neither the daemon nor this shim need live
 //! meanwhile, and no clock ends it.
+//!
+//! **Why ports are closed after the guest stands still.** What it said in its last moment has left
+//! then. Said through a port that is closed already, it would be said again by the kernel that the guest
+//! comes to, which knows nothing of the way to its peers and so waits for a whole second.
 //!
 //! **Why the target is held before anything of it runs.** CRIU calls "post-restore" when memory,
 //! files and sockets are there and no process has run yet. Held there, the guest exists once
@@ -49,9 +55,8 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Nothing reaches it or comes from it any more, and its console is put away.
-    fn close(&self) -> Result<()> {
-        ports::close(&self.spec.nics)?;
+    /// Its console is put away.
+    fn unplug_console(&self) -> Result<()> {
         start::unplug_console(self.guest.pidfd.as_fd(), self.shims()?.as_fd())
     }
 

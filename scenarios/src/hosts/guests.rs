@@ -20,7 +20,12 @@ pub struct Moved {
     pub bytes: u64,
     /// For whoever asked for it.
     pub took: Duration,
+    /// What the machines said of its phases, in their order.
+    pub phases: Vec<String>,
 }
+
+/// In the lines of a daemon that tell what took how long while a guest stood still.
+const PHASES: &str = " phases=";
 
 impl Hosts {
     /// Moves an instance, as a client of machine `at` that asks for live `required`, `preferred` or
@@ -29,6 +34,7 @@ impl Hosts {
     /// # Panics
     /// When it does not move.
     pub async fn moved(&self, at: usize, name: &str, to: &str, live: &str) -> Moved {
+        let before: Vec<_> = self.hosts.iter().map(|it| it.said_of(PHASES).len()).collect();
         let began = Instant::now();
         let path = format!("/1.0/instances/{name}?target={to}&live={live}");
         let post = json!({"name": name, "migration": true, "live": live != "never"});
@@ -40,7 +46,13 @@ impl Hosts {
         let text = |key: &str| gain.get(key).and_then(Value::as_str).unwrap_or_default();
         let number = |key: &str| text(key).parse().unwrap_or_else(|_| panic!("{key}: {gain:?}"));
         let downtime = Duration::from_millis(number("downtime_ms"));
-        Moved { mode: text("mode").to_owned(), downtime, bytes: number("bytes"), took }
+        let mut phases = Vec::new();
+        for (host, before) in self.hosts.iter().zip(before) {
+            // Each begins with its time.
+            phases.extend(host.said_of(PHASES).into_iter().skip(before));
+        }
+        phases.sort();
+        Moved { mode: text("mode").to_owned(), downtime, bytes: number("bytes"), took, phases }
     }
 
     /// What machine `at`'s daemon knows of an instance.

@@ -200,6 +200,13 @@ impl Host {
         self.directory().join("daemon.stderr")
     }
 
+    /// The lines of what the daemon said that have a word in them.
+    #[must_use]
+    pub fn said_of(&self, word: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
+    }
+
     /// The end of what the daemon said.
     #[must_use]
     pub fn said(&self) -> String {

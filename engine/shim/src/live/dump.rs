@@ -49,7 +49,7 @@ pub(crate) fn begin(subject: &Subject<'_>, program: &Path, images: PathBuf) -> R
     let records = record::path(directory).doing(words)?;
     let arguments = arguments(spec, guest, program, &images).doing(words)?;
     let shims = subject.shims()?;
-    let prepared = subject.close().and_then(|()| {
+    let prepared = subject.unplug_console().and_then(|()| {
         // The shim's children are born in the guest, and CRIU must not be.
         exec::leave_for_children()?;
         let criu = criu::spawn(&arguments, &records, shims.as_fd(), stage::leave_mounts);

@@ -1,11 +1,23 @@
 //! What CRIU calls at each of its steps: this program again, with [`DIRECTORY`] in its
 //! environment. At one step it waits until somebody has decided.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use nix::libc;
 
-use super::rendezvous::{self, Verdict};
+use super::{
+    ports,
+    rendezvous::{self, Said, Verdict},
+};
+use crate::{
+    fault::{Doing as _, Fault, Result},
+    record,
+    spec::Spec,
+};
 
 /// Names the directory of the guest's records to the hook.
 pub const DIRECTORY: &str = "STAPES_HOOK_DIRECTORY";
@@ -25,15 +37,30 @@ pub fn main(directory: &Path) -> i32 {
     let action = std::env::var("CRTOOLS_SCRIPT_ACTION").unwrap_or_default();
     let pid = std::env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok());
     let said = match action.as_str() {
-        "pre-dump" => {
-            return i32::from(rendezvous::say(directory, &rendezvous::Said::Began).is_err());
-        }
-        "post-dump" => rendezvous::Said::Dumped,
-        "post-restore" => rendezvous::Said::Restored { pid: pid.unwrap_or(0) },
+        "network-lock" => return i32::from(lock(directory).is_err()),
+        "post-dump" => Said::Dumped,
+        "post-restore" => Said::Restored { pid: pid.unwrap_or(0) },
         _ => return 0,
     };
     match rendezvous::say(directory, &said).and_then(|()| rendezvous::hear_verdict(directory)) {
         Ok(Verdict::GoOn) => 0,
         Ok(Verdict::Undo) | Err(_) => 1,
     }
+}
+
+/// Every process stands still and no socket was looked at yet: what the guest said last has left, and
+/// what arrives from now on would be acknowledged and lost.
+fn lock(directory: &Path) -> Result<()> {
+    let words = "close the guest's interfaces";
+    let closed = rendezvous::say(directory, &Said::Began).doing(words).and_then(|()| {
+        let records = File::open(directory).doing(words)?;
+        let spec: Option<Spec> = record::read(&records, record::SPEC).doing(words)?;
+        let spec = spec.ok_or_else(|| Fault::because(words, "its spec is gone"))?;
+        ports::close(&spec.nics)
+    });
+    closed.inspect_err(|fault| {
+        // CRIU tells only that its hook failed.
+        let log = File::options().append(true).open(directory.join(record::LOG));
+        let _ = log.and_then(|mut log| writeln!(log, "{fault}"));
+    })
 }
