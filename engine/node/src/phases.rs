@@ -1,6 +1,9 @@
 //! What took how long while a guest stood still: one line in the log for each task of a move.
 
-use std::{fmt, time::Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 /// One after the other, since it was begun.
 #[derive(Debug)]
@@ -20,10 +23,17 @@ impl Phases {
         self.since = Instant::now();
     }
 
-    /// One of several that go on at the same time.
-    pub(crate) fn beside(&mut self, what: &'static str) {
-        self.over.push((what, self.since.elapsed().as_millis()));
+    /// One of several that went on at the same time, in the phase under way.
+    pub(crate) fn beside(&mut self, what: &'static str, took: Duration) {
+        self.over.push((what, took.as_millis()));
     }
+}
+
+/// How long it took, beside what came of it.
+pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let since = Instant::now();
+    let done = work.await;
+    (done, since.elapsed())
 }
 
 impl fmt::Display for Phases {

@@ -17,7 +17,7 @@ use stapes_core::{
 use crate::{
     executor::Executor,
     perform::{opened, reserve},
-    phases::Phases,
+    phases::{Phases, timed},
 };
 
 /// How long a guest is held before the node says that nothing came for it.
@@ -157,11 +157,13 @@ pub(crate) async fn restore(
     drivers.guests.attract(spec).await;
     phases.over("attract");
     let wanted = Wanted::Checkpoint { instance, operation: task.operation };
-    let (disk, checkpoint) = tokio::join!(
-        receive(executor, instance, task, transfer),
-        fetch(executor, &transfer.from, &wanted),
+    let ((disk, disk_took), (checkpoint, checkpoint_took)) = tokio::join!(
+        timed(receive(executor, instance, task, transfer)),
+        timed(fetch(executor, &transfer.from, &wanted)),
     );
     let bytes = disk? + checkpoint?;
+    phases.beside("disk", disk_took);
+    phases.beside("checkpoint", checkpoint_took);
     phases.over("fetch");
     let from = checkpoint_dir(&drivers.checkpoints, task.operation);
     reserve(executor, instance, reservations).await?;
