@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// For as long as the member is there.
 pub(crate) async fn tend(directory: Directory, member: Arc<Member>, control: Control) {
     let Some(server) = &member.server else { return };
-    let mut tending = Tending { directory, member: &member, server, applied: None, whole: false };
+    let mut tending = Tending { directory, member: &member, server, applied: None, copying: false };
     let mut changes = control.changes();
     loop {
         if let Err(error) = tending.turn(&control).await {
@@ -43,8 +43,8 @@ struct Tending<'a> {
     member: &'a Member,
     server: &'a ManagedServer,
     applied: Option<ManagedConfig>,
-    /// Every copy has had everything.
-    whole: bool,
+    /// Copies of the log were ordered, and are not known to be whole yet.
+    copying: bool,
 }
 
 impl Tending<'_> {
@@ -102,13 +102,14 @@ impl Tending<'_> {
                 self.server.remove_peer(node).await?;
             }
         }
-        // A copy that began may have been given up on: it is waited for until it is whole.
-        if wanted == REPLICAS && !self.whole {
+        if wanted == REPLICAS && (keepers.len() < REPLICAS || self.copying) {
+            // Who gives up waiting for the copies waits for them again next time.
+            self.copying = true;
             let connection = Connection::open(self.server.keeper_connection()).await?;
             let cluster = self.member.config.cluster;
             let log = JetStreamLog::open(connection, LogConfig::new(cluster, 1)).await?;
             log.set_replicas(REPLICAS).await?;
-            self.whole = true;
+            self.copying = false;
             tracing::info!(replicas = REPLICAS, "the log is kept by three members from now on");
         }
         Ok(())
