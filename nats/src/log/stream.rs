@@ -282,7 +282,8 @@ pub(crate) async fn set_replicas(
     replicas: usize,
 ) -> Result<(), OpenError> {
     check_replicas(replicas)?;
-    for name in [&names.log, &names.cursors] {
+    // The log comes last: who sees that it has its replicas knows that the cursors were given theirs.
+    for name in [&names.cursors, &names.log] {
         update(connection, name, replicas).await.map_err(|error| match error {
             ApiError::Refused(_) => OpenError::TooFewServers { replicas, cause: error.to_string() },
             ApiError::NotConnected
@@ -293,7 +294,7 @@ pub(crate) async fn set_replicas(
     }
     let until = Instant::now() + COPIED_MAX;
     write_replicas(connection, names, replicas, until).await?;
-    for name in [&names.log, &names.cursors] {
+    for name in [&names.cursors, &names.log] {
         copied(connection, name, replicas, until).await?;
     }
     Ok(())
