@@ -138,39 +138,26 @@ impl Executor {
     /// Whether the log still wants what lets a guest run. Without the log nobody knows, and the guest
     /// waits: it may run elsewhere by now.
     pub(crate) async fn is_wanted(&self, task: &Task) -> bool {
-        let mut pause = REPORT_PAUSE_MIN;
-        loop {
-            match self.reports.is_wanted(task).await {
-                Ok(wanted) => return wanted,
-                Err(ReportError::Refused(why)) => {
-                    tracing::warn!(task = %task.id, why, "not wanted");
-                    return false;
-                }
-                Err(ReportError::Unavailable(why)) => {
-                    tracing::warn!(task = %task.id, why, "nobody knows whether it is wanted");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(REPORT_PAUSE_MAX);
-                }
-            }
-        }
+        self.insist("leave to run", || self.reports.is_wanted(task)).await.unwrap_or(false)
     }
 
-    /// Reports until the report is durable; an unavailable log is asked again and again, since the
-    /// task is not done with before. A report that makes no sense is dropped with a line in the log.
-    pub(crate) async fn deliver<F>(&self, what: &str, send: impl Fn() -> F)
+    /// Asks until there is an answer, which of a report says that it is durable: an unavailable log is
+    /// asked again and again, since the task is not done with before. `None`, and a line in the log,
+    /// for what makes no sense.
+    pub(crate) async fn insist<T, F>(&self, what: &str, ask: impl Fn() -> F) -> Option<T>
     where
-        F: Future<Output = Result<(), ReportError>>,
+        F: Future<Output = Result<T, ReportError>>,
     {
         let mut pause = REPORT_PAUSE_MIN;
         loop {
-            match send().await {
-                Ok(()) => return,
+            match ask().await {
+                Ok(answer) => return Some(answer),
                 Err(ReportError::Refused(why)) => {
-                    tracing::warn!(what, why, "report refused");
-                    return;
+                    tracing::warn!(what, why, "the log refuses it");
+                    return None;
                 }
                 Err(ReportError::Unavailable(why)) => {
-                    tracing::warn!(what, why, "report not taken; it will be repeated");
+                    tracing::warn!(what, why, "the log does not answer; it is asked again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(REPORT_PAUSE_MAX);
                 }

@@ -137,12 +137,12 @@ impl Worker {
             incarnation: task.incarnation,
             outcome,
         };
-        self.executor.deliver("task", || self.executor.reports.report(report.clone())).await;
+        self.executor.insist("task", || self.executor.reports.report(report.clone())).await;
     }
 
     async fn observe(&self, exited: Exited) {
         self.executor
-            .deliver("exit", || self.executor.reports.observe(Observation::Exited(exited)))
+            .insist("exit", || self.executor.reports.observe(Observation::Exited(exited)))
             .await;
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn watch_hold(executor: &Executor, held: Running) {
             let Some(now) = now.filter(same) else { return };
             tracing::warn!(instance = %now.instance, "held for too long");
             let observe = || executor.reports.observe(Observation::Overheld(now));
-            executor.deliver("hold", observe).await;
+            executor.insist("hold", observe).await;
         }
     });
 }
