@@ -27,7 +27,7 @@ use stapes_core::{
         storage::{MemoryStorage, RootLayers},
     },
     record::Recorded,
-    task::{Outcome, Report, Subject, Task, Work},
+    task::{Outcome, Subject, Task, Work},
 };
 use stapes_projections::{Options, Views};
 use tempfile::TempDir;
@@ -164,9 +164,7 @@ async fn work(
                 changes.changed().await.unwrap();
             }
             let outcome = perform(&guests, &task).await;
-            let Task { id, node, operation, subject, incarnation, .. } = task;
-            let report = Report { task: id, node, operation, subject, incarnation, outcome };
-            reports.report(report).await.unwrap();
+            reports.report(task.report(outcome)).await.unwrap();
         }
     }
 }

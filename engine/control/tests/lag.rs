@@ -17,7 +17,7 @@ use stapes_core::{
         report::Reports,
     },
     record::{Actor, Recorded},
-    task::{Outcome, Report},
+    task::Outcome,
 };
 use tokio::sync::Semaphore;
 
@@ -106,14 +106,7 @@ async fn a_report_waits_for_the_world_to_hold_its_task() {
         let task = tasks.filter_map(|stored| Recorded::read(stored).ok()?.task().cloned()).next();
         break task.expect("the commit orders the pool");
     };
-    let report = Report {
-        task: task.id,
-        node,
-        operation: task.operation,
-        subject: task.subject,
-        incarnation: task.incarnation,
-        outcome: Outcome::Done,
-    };
+    let report = task.report(Outcome::Done);
     let reports = control.reports_of(node, "one");
     let reporting = tokio::spawn(async move { reports.report(report).await });
     // The report gets as far as it can before control learns of its task.

@@ -33,6 +33,15 @@ pub struct Task {
     pub work: Work,
 }
 
+impl Task {
+    /// The answer to it.
+    #[must_use]
+    pub fn report(&self, outcome: Outcome) -> Report {
+        let Self { id, node, operation, subject, incarnation, .. } = self.clone();
+        Report { task: id, node, operation, subject, incarnation, outcome }
+    }
+}
+
 /// What a task is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +51,16 @@ pub enum Subject {
     Pool(PoolId),
     Volume(VolumeId),
     Image(Fingerprint),
+}
+
+impl Subject {
+    #[must_use]
+    pub const fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Instance(instance) => Some(*instance),
+            Self::Network(_) | Self::Pool(_) | Self::Volume(_) | Self::Image(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use crate::{
     rejection::Rejection,
     server::Server,
     spec::GuestSpec,
-    task::{Failure, FailureKind, Outcome, Report, Task, Work},
+    task::{Failure, FailureKind, Outcome, Task, Work},
     world::World,
 };
 
@@ -136,7 +136,7 @@ impl House {
     }
 
     fn report(&mut self, task: &Task, outcome: Outcome) {
-        self.take(&Asked(Command::Report(Box::new(reported(task, outcome)))));
+        self.take(&Asked(Command::Report(Box::new(task.report(outcome)))));
     }
 
     /// What the node says of a task that went well.
@@ -207,7 +207,7 @@ impl House {
             }
             other => panic!("{other:?} is no answer"),
         };
-        self.decide(&Command::Report(Box::new(reported(&task, outcome))))
+        self.decide(&Command::Report(Box::new(task.report(outcome))))
     }
 
     /// What is decided about moves when a node is lost.
@@ -368,11 +368,6 @@ impl House {
         let recorded = Recorded::read(&stored).expect("just written");
         self.world.apply(&recorded).expect("just decided");
     }
-}
-
-fn reported(task: &Task, outcome: Outcome) -> Report {
-    let Task { id, node, operation, subject, incarnation, .. } = task.clone();
-    Report { task: id, node, operation, subject, incarnation, outcome }
 }
 
 fn told(decision: &Decision) -> String {

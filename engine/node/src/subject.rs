@@ -7,7 +7,7 @@ use stapes_core::{
     agent::{Verdict, answer, judge},
     ids::Sequence,
     port::guest::{Exited, Running},
-    task::{Observation, Outcome, Report, Subject, Task, Work},
+    task::{Observation, Outcome, Subject, Task, Work},
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -122,21 +122,11 @@ impl Worker {
     }
 
     async fn running(&self) -> Option<Running> {
-        match self.subject {
-            Subject::Instance(instance) => self.executor.drivers.guests.running(instance).await,
-            Subject::Network(_) | Subject::Pool(_) | Subject::Volume(_) | Subject::Image(_) => None,
-        }
+        self.executor.drivers.guests.running(self.subject.instance()?).await
     }
 
     async fn report(&self, task: &Task, outcome: Outcome) {
-        let report = Report {
-            task: task.id,
-            node: task.node,
-            operation: task.operation,
-            subject: task.subject.clone(),
-            incarnation: task.incarnation,
-            outcome,
-        };
+        let report = task.report(outcome);
         self.executor.insist("task", || self.executor.reports.report(report.clone())).await;
     }
 

@@ -21,7 +21,7 @@ use stapes_core::{
     profile::Wanted,
     record::{Actor, Body, Protocol, Record, Recorded},
     rejection::Rejection,
-    task::{Outcome, Report, Task, Work},
+    task::{Outcome, Task, Work},
     world::World,
 };
 use stapes_projections::{Options, Views};
@@ -183,9 +183,7 @@ impl House {
     }
 
     pub async fn report(&mut self, task: Task, outcome: Outcome) {
-        let Task { id, node, operation, subject, incarnation, .. } = task;
-        let report = Report { task: id, node, operation, subject, incarnation, outcome };
-        self.ask(Command::Report(Box::new(report))).await;
+        self.ask(Command::Report(Box::new(task.report(outcome)))).await;
     }
 
     pub async fn create(&mut self, name: &str, pairs: &[(&str, &str)]) {

@@ -18,7 +18,7 @@ use crate::{
     },
     profile,
     record::Actor,
-    task::{Failure, FailureKind, Outcome, Report, Subject, Task, Work},
+    task::{Failure, FailureKind, Outcome, Subject, Task, Work},
     world::World,
 };
 
@@ -58,9 +58,7 @@ impl Node {
         }
         for task in decision.tasks {
             let outcome = self.perform(&task);
-            let Task { id: task, node, operation, subject, incarnation, .. } = task;
-            let report = Report { task, node, operation, subject, incarnation, outcome };
-            self.does(&Command::Report(Box::new(report)));
+            self.does(&Command::Report(Box::new(task.report(outcome))));
         }
     }
 

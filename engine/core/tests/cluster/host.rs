@@ -112,13 +112,7 @@ impl Host {
         let outcome = match self.verdict(task) {
             Verdict::Drop => return None,
             Verdict::Answer => {
-                let guest = match task.subject {
-                    Subject::Instance(instance) => self.guests.get(&instance).copied(),
-                    Subject::Network(_)
-                    | Subject::Pool(_)
-                    | Subject::Volume(_)
-                    | Subject::Image(_) => None,
-                };
+                let guest = task.subject.instance().and_then(|id| self.guests.get(&id).copied());
                 answer(task.incarnation, self.performed.get(&task.subject)?.1.clone(), guest)
             }
             Verdict::Perform => {
@@ -137,14 +131,7 @@ impl Host {
                 outcome
             }
         };
-        Some(Report {
-            task: task.id,
-            node: task.node,
-            operation: task.operation,
-            subject: task.subject.clone(),
-            incarnation: task.incarnation,
-            outcome,
-        })
+        Some(task.report(outcome))
     }
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "the others are about the volume alone")]

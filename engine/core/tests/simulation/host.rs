@@ -34,13 +34,7 @@ impl Host {
         let outcome = match judge(task.incarnation, last.map(|(incarnation, _)| *incarnation)) {
             Verdict::Drop => return None,
             Verdict::Answer => {
-                let guest = match task.subject {
-                    Subject::Instance(instance) => self.guests.get(&instance).copied(),
-                    Subject::Network(_)
-                    | Subject::Pool(_)
-                    | Subject::Volume(_)
-                    | Subject::Image(_) => None,
-                };
+                let guest = task.subject.instance().and_then(|id| self.guests.get(&id).copied());
                 answer(task.incarnation, last?.1.clone(), guest)
             }
             Verdict::Perform => {
@@ -54,14 +48,7 @@ impl Host {
                 outcome
             }
         };
-        Some(Report {
-            task: task.id,
-            node: task.node,
-            operation: task.operation,
-            subject: task.subject.clone(),
-            incarnation: task.incarnation,
-            outcome,
-        })
+        Some(task.report(outcome))
     }
 
     fn perform(&mut self, task: &Task, at: DateTime<Utc>) -> Outcome {
