@@ -25,6 +25,20 @@ pub struct Incarnation {
     pub generation: Generation,
 }
 
+impl Incarnation {
+    /// Of what is asked for next.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self { epoch: self.epoch, generation: self.generation.next() }
+    }
+
+    /// The next owner's first: it overtakes all that this owner asked for.
+    #[must_use]
+    pub const fn of_next_owner(self) -> Self {
+        Self { epoch: self.epoch.next(), generation: Generation(0) }
+    }
+}
+
 /// One guest to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestSpec {

@@ -215,7 +215,7 @@ impl House {
         let context = self.context();
         let mut decision = Decision::for_context(&context);
         let lost = node(name).node;
-        instance::node_lost(&self.world, &context, &mut decision, lost)
+        instance::node_gone(&self.world, &context, &mut decision, lost, instance::Gone::Lost)
             .expect("what was can be again");
         told(&decision)
     }

@@ -9,15 +9,13 @@
 //! | move | taken over by the node that has its copy, if its node is fenced and it is highly available; else refused |
 //! | what changes nothing on a node (snapshot names and expiries) | done |
 
-use super::{Instance, Target, observe, replicate, request::resources};
+use super::{Instance, Target, observe, replicate, request::resources, work};
 use crate::{
     config,
     decision::{Context, Decision},
     node::{Node, Reach},
     operation::{Class, Gain, Verb},
     rejection::Rejection,
-    spec::Incarnation,
-    task::{Subject, Work},
     world::World,
 };
 
@@ -32,8 +30,7 @@ pub(crate) fn check_reach(world: &World, target: &Target) -> Result<(), Rejectio
 fn refuse(world: &World, instance: &Instance) -> Option<Rejection> {
     let node = world.nodes.get(&instance.node)?;
     let Err(Rejection::NotAllowed { message, hint }) = node.reachable() else { return None };
-    let heir = instance.replica.and_then(|replica| world.nodes.get(&replica.node));
-    let hint = match (node.reach, heir.filter(|_| instance.is_ha(world))) {
+    let hint = match (node.reach, heir(world, instance)) {
         (Reach::Fenced { .. }, Some(heir)) => {
             format!("{} has its copy: stapes move {} --target {0}", heir.name, instance.name)
         }
@@ -55,19 +52,19 @@ pub(super) fn move_away(
     to: Option<&str>,
 ) -> Option<Result<Decision, Rejection>> {
     let refused = refuse(world, instance)?;
-    let fenced = world
-        .nodes
-        .get(&instance.node)
-        .is_some_and(|node| matches!(node.reach, Reach::Fenced { .. }));
-    let heir = instance.replica.and_then(|replica| world.nodes.get(&replica.node));
-    let Some(heir) = heir.filter(|_| fenced && instance.is_ha(world)) else {
-        return Some(Err(refused));
-    };
-    Some(if is_meant(heir, to) {
-        replicate::take_over(world, context, instance.id)
-    } else {
-        Err(refused)
+    let node = world.nodes.get(&instance.node)?;
+    let is_fenced = matches!(node.reach, Reach::Fenced { .. });
+    let heir = heir(world, instance).filter(|heir| is_fenced && is_meant(heir, to));
+    Some(match heir {
+        Some(_) => replicate::take_over(world, context, instance.id),
+        None => Err(refused),
     })
+}
+
+/// The node that takes the instance over when its own is known to be gone.
+fn heir<'a>(world: &'a World, instance: &Instance) -> Option<&'a Node> {
+    let replica = instance.replica.filter(|_| instance.is_ha(world))?;
+    world.nodes.get(&replica.node)
 }
 
 fn is_meant(node: &Node, to: Option<&str>) -> bool {
@@ -93,11 +90,8 @@ pub(super) fn forget(
     }
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::DeleteInstance, Class::Task, resources(instance));
-    let incarnation =
-        Incarnation { epoch: instance.epoch(), generation: instance.next_generation() };
-    let work = Work::DeleteInstance { pool: instance.pool };
-    let subject = Subject::Instance(instance.id);
-    decision.order(instance.node, context.operation, subject, incarnation, work);
+    let next = instance.incarnation.next();
+    work::remove(&mut decision, instance, instance.node, context.operation, next);
     observe::forget(world, &mut decision, instance, "It was deleted while its node was away");
     decision.succeed(context.operation, Gain::Nothing);
     Ok(decision)

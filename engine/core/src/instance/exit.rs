@@ -15,7 +15,6 @@ use crate::{
     operation::{Class, Verb},
     port::guest::{ExitCause, Exited, Running},
     rejection::Rejection,
-    spec::Incarnation,
     task::{Subject, Work},
     world::World,
 };
@@ -51,7 +50,7 @@ fn over_before_reported(instance: &Instance, exited: &Exited) -> bool {
 
 /// A daemon that was killed before it noted the start would start it again: that is overtaken too.
 fn over(desk: &mut Desk<'_>, instance: &Instance, exited: &Exited) -> Result<(), Rejection> {
-    let generation = instance.next_generation();
+    let generation = instance.incarnation.next().generation;
     let facts =
         [Event::Stopped { cause: exited.cause, at: exited.at }, Event::Continued { generation }];
     let mut after = instance.clone();
@@ -181,8 +180,6 @@ fn stray(desk: &mut Desk<'_>, instance: &Instance, node: NodeId, running: &Runni
         Work::DeleteInstance { pool: instance.pool }
     };
     // As new as can be without getting in the way of the job under way.
-    let incarnation =
-        Incarnation { epoch: instance.epoch(), generation: instance.incarnation.generation };
-    let operation = desk.decision.answer.operation;
+    let (operation, incarnation) = (desk.decision.answer.operation, instance.incarnation);
     desk.decision.order(node, operation, Subject::Instance(instance.id), incarnation, work);
 }

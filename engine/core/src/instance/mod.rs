@@ -74,8 +74,8 @@ pub use request::{
 pub use snapshot::{create_snapshot, delete_snapshot, rename_snapshot, set_snapshot_expiry};
 pub use specify::Expanded;
 pub(crate) use specify::root_device;
-pub(crate) use transit::node_removed;
-pub use transit::{node_lost, observe_overheld};
+pub use transit::observe_overheld;
+pub(crate) use transit::{Gone, node_gone};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {

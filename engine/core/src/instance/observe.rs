@@ -4,6 +4,7 @@
 use super::{
     Event, Instance, Journey, Phase, Step, replicate, specify,
     transit::{self, Desk},
+    work,
 };
 use crate::{
     decision::{Context, Decision},
@@ -129,10 +130,8 @@ fn drop_fetched(desk: &mut Desk<'_>, instance: &Instance, step: &Step) {
     else {
         return;
     };
-    let generation = instance.next_generation();
-    let incarnation = Incarnation { epoch: instance.epoch(), generation };
     let work = Work::DropRounds { pool: instance.pool, volume: *volume, rounds: vec![*made] };
-    let subject = Subject::Instance(instance.id);
+    let (subject, incarnation) = (Subject::Instance(instance.id), instance.incarnation.next());
     desk.decision.order(*from, job.operation, subject, incarnation, work);
 }
 
@@ -204,11 +203,16 @@ pub(super) fn advance(
     if let Some(obstacle) = transit::obstacle(desk.world, &after) {
         return transit::abort(desk, &after, &obstacle);
     }
-    let generation = instance.next_generation();
-    desk.decision.record(instance.id.stream(), Event::Continued { generation });
     let step = step.clone();
-    after.incarnation.generation = generation;
+    after.incarnation = carry_on(desk.decision, &after);
     order_step(desk, &after, &step)
+}
+
+/// The instance's next incarnation, for what is ordered without a new request.
+pub(super) fn carry_on(decision: &mut Decision, instance: &Instance) -> Incarnation {
+    let next = instance.incarnation.next();
+    decision.record(instance.id.stream(), Event::Continued { generation: next.generation });
+    next
 }
 
 /// Orders a step at the instance's incarnation, which is new.
@@ -218,8 +222,7 @@ pub(super) fn order_step(
     step: &Step,
 ) -> Result<(), Rejection> {
     let Some(job) = &instance.job else { return Ok(()) };
-    let Incarnation { generation, .. } = instance.incarnation;
-    match super::work::work(desk.world, instance, step, generation, job.operation) {
+    match work::work(desk.world, instance, step, job.operation) {
         Ok(work) => {
             let subject = Subject::Instance(instance.id);
             let node = instance.performer(step);
@@ -262,11 +265,8 @@ pub(super) fn fail(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> Res
     let fact = Event::Failed { verb: job.verb, error: error.to_owned() };
     desk.decision.record(instance.id.stream(), fact);
     if half_made {
-        let generation = instance.next_generation();
-        let incarnation = Incarnation { epoch: instance.epoch(), generation };
-        let work = Work::DeleteInstance { pool: instance.pool };
-        let subject = Subject::Instance(instance.id);
-        desk.decision.order(instance.node, job.operation, subject, incarnation, work);
+        let next = instance.incarnation.next();
+        work::remove(desk.decision, instance, instance.node, job.operation, next);
         delete(desk.decision, instance);
     }
     end(desk.decision, instance, Err(error));
@@ -290,15 +290,11 @@ fn delete(decision: &mut Decision, instance: &Instance) {
     if let Some(replica) = instance.replica.filter(|_| instance.unmade().is_none()) {
         let operation = decision.answer.operation;
         let operation = instance.job.as_ref().map_or(operation, |job| job.operation);
-        let generation = instance.next_generation();
-        let incarnation = Incarnation { epoch: instance.epoch(), generation };
-        let work = Work::DeleteInstance { pool: instance.pool };
-        let subject = Subject::Instance(instance.id);
-        decision.order(replica.node, operation, subject, incarnation, work);
+        work::remove(decision, instance, replica.node, operation, instance.incarnation.next());
     }
     let names = [
         Name::new(NameKind::Instance, instance.project, &instance.name),
-        super::work::slot(instance.node, instance.idmap),
+        work::slot(instance.node, instance.idmap),
     ];
     let released = names.into_iter().map(|name| name::Event::Released { name });
     for event in released.chain(specify::release_all(&instance.leases)) {
@@ -313,12 +309,9 @@ pub(crate) fn forget(world: &World, decision: &mut Decision, instance: &Instance
     if let Some((_, journey)) =
         instance.moves().filter(|_| instance.phase() == Some(Phase::Leaving))
     {
-        let generation = instance.next_generation();
-        let incarnation = Incarnation { epoch: instance.epoch(), generation };
-        let work = Work::DeleteInstance { pool: instance.pool };
-        let subject = Subject::Instance(instance.id);
-        decision.order(journey.to, job.operation, subject, incarnation, work);
-        let slot = super::work::slot(journey.to, journey.idmap);
+        let next = instance.incarnation.next();
+        work::remove(decision, instance, journey.to, job.operation, next);
+        let slot = work::slot(journey.to, journey.idmap);
         decision.record(slot.stream(), name::Event::Released { name: slot });
     }
     for operation in job.overtaken.iter().chain([&job.operation]) {

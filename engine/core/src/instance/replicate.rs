@@ -9,21 +9,21 @@ use super::{
     Event, Instance, Journey, LivePolicy, Replica, Status, Step,
     create::reserve,
     journey::round,
-    observe::{advance, end},
+    observe::{advance, carry_on, end},
     relocate,
     request::{Request, append, is_background, resources},
     transit::{self, Desk},
+    work,
 };
 use crate::{
     decision::{Context, Decision},
-    ids::{Generation, InstanceId, NodeId, SnapshotId},
+    ids::{InstanceId, NodeId, SnapshotId},
     name,
     node::{Node, Reach},
     operation::{Class, Verb},
     port::guest::{ExitCause, Mobility},
     rejection::{Noun, Rejection},
     spec::{Incarnation, RootSource},
-    task::{Subject, Work},
     world::{World, missing},
 };
 
@@ -77,16 +77,9 @@ pub(super) fn received(
     let at = asked.unwrap_or(desk.context.time);
     let fact = Event::Replicated { node: journey.to, snapshot: round, at };
     advance(desk, instance, vec![fact])?;
-    let incarnation = follow_up(desk, instance);
+    let incarnation = carry_on(desk.decision, instance);
     if let Some(old) = instance.replica {
-        drop_snapshots(desk, instance, (instance.node, incarnation), vec![old.snapshot]);
-        if old.node == journey.to {
-            drop_snapshots(desk, instance, (old.node, incarnation), vec![old.snapshot]);
-        } else {
-            let (subject, pool) = (Subject::Instance(instance.id), instance.pool);
-            let work = Work::DeleteInstance { pool };
-            desk.decision.order(old.node, job.operation, subject, incarnation, work);
-        }
+        forsake(desk, instance, incarnation, (old.node, old.snapshot), Some(journey.to));
     }
     Ok(())
 }
@@ -100,8 +93,8 @@ pub(super) fn failed(
     let Some(round) = round_under_way(instance) else { return Ok(()) };
     let fact = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
     desk.decision.record(instance.id.stream(), fact);
-    let incarnation = follow_up(desk, instance);
-    forsake(desk, instance, incarnation, round);
+    let incarnation = carry_on(desk.decision, instance);
+    forsake(desk, instance, incarnation, round, instance.replica.map(|replica| replica.node));
     end(desk.decision, instance, Err(error));
     Ok(())
 }
@@ -110,24 +103,32 @@ pub(super) fn failed(
 pub(super) fn overtaken(desk: &mut Desk<'_>, instance: &Instance) -> Vec<Event> {
     let Some(round) = round_under_way(instance) else { return Vec::new() };
     let error = "Something else was asked of the instance meanwhile";
-    let generation = instance.next_generation();
-    let incarnation = Incarnation { epoch: instance.epoch(), generation };
-    forsake(desk, instance, incarnation, round);
+    let next = instance.incarnation.next();
+    forsake(desk, instance, next, round, instance.replica.map(|replica| replica.node));
     end(desk.decision, instance, Err(error));
     let failed = Event::Failed { verb: Verb::ReplicateInstance, error: error.to_owned() };
-    vec![failed, Event::Continued { generation }]
+    vec![failed, Event::Continued { generation: next.generation }]
 }
 
-/// What there may be of a round that is not to be goes on both nodes.
-fn forsake(desk: &mut Desk<'_>, instance: &Instance, incarnation: Incarnation, round: SnapshotId) {
-    let Some((job, journey)) = replication(instance) else { return };
-    drop_snapshots(desk, instance, (instance.node, incarnation), vec![round]);
-    if instance.replica.is_some_and(|replica| replica.node == journey.to) {
-        drop_snapshots(desk, instance, (journey.to, incarnation), vec![round]);
+/// A snapshot that is the copy no more, or never was, goes on both nodes; with it goes all that the
+/// other one has of the instance, unless the copy is there.
+fn forsake(
+    desk: &mut Desk<'_>,
+    instance: &Instance,
+    incarnation: Incarnation,
+    (node, snapshot): (NodeId, SnapshotId),
+    copy_at: Option<NodeId>,
+) {
+    let Some(operation) = instance.job.as_ref().map(|job| job.operation) else { return };
+    let mut drop_at = |node| {
+        let rounds = vec![snapshot];
+        work::drop_snapshots(desk.decision, instance, node, operation, incarnation, rounds);
+    };
+    drop_at(instance.node);
+    if copy_at == Some(node) {
+        drop_at(node);
     } else {
-        let (subject, pool) = (Subject::Instance(instance.id), instance.pool);
-        let work = Work::DeleteInstance { pool };
-        desk.decision.order(journey.to, job.operation, subject, incarnation, work);
+        work::remove(desk.decision, instance, node, operation, incarnation);
     }
 }
 
@@ -136,31 +137,13 @@ fn replication(instance: &Instance) -> Option<(&super::Job, &Journey)> {
     Some((job, job.journey.as_ref()?))
 }
 
-fn round_under_way(instance: &Instance) -> Option<SnapshotId> {
-    let (job, _) = replication(instance)?;
+/// Where it is to come, and which it is.
+fn round_under_way(instance: &Instance) -> Option<(NodeId, SnapshotId)> {
+    let (job, journey) = replication(instance)?;
     match job.steps.first() {
-        Some(Step::Receive { round, .. }) => Some(*round),
+        Some(Step::Receive { round, .. }) => Some((journey.to, *round)),
         _ => None,
     }
-}
-
-/// The incarnation of what is ordered after a job and that nobody waits for.
-fn follow_up(desk: &mut Desk<'_>, instance: &Instance) -> Incarnation {
-    let generation = instance.next_generation();
-    desk.decision.record(instance.id.stream(), Event::Continued { generation });
-    Incarnation { epoch: instance.epoch(), generation }
-}
-
-fn drop_snapshots(
-    desk: &mut Desk<'_>,
-    instance: &Instance,
-    (node, incarnation): (NodeId, Incarnation),
-    rounds: Vec<SnapshotId>,
-) {
-    let Some(job) = &instance.job else { return };
-    let work = Work::DropRounds { pool: instance.pool, volume: instance.id.into(), rounds };
-    let subject = Subject::Instance(instance.id);
-    desk.decision.order(node, job.operation, subject, incarnation, work);
 }
 
 /// The instance's node is fenced: from now on it belongs to the node that has its copy, and is what
@@ -174,15 +157,12 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
     let replica = heir(world, instance)?;
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::TakeOverInstance, Class::Task, resources(instance));
-    let idmap = super::work::free_slot(world, replica.node, Some(instance.idmap))?;
-    let (old, new) =
-        (super::work::slot(instance.node, instance.idmap), super::work::slot(replica.node, idmap));
+    let idmap = work::free_slot(world, replica.node, Some(instance.idmap))?;
+    let (old, new) = (work::slot(instance.node, instance.idmap), work::slot(replica.node, idmap));
     decision.record(old.stream(), name::Event::Released { name: old });
     decision.record(new.stream(), reserve(new, id));
-    let epoch = instance.epoch().next();
-    let overtaking = Incarnation { epoch, generation: Generation::default() };
-    let work = Work::DeleteInstance { pool: instance.pool };
-    decision.order(instance.node, context.operation, Subject::Instance(id), overtaking, work);
+    let overtaking = instance.incarnation.of_next_owner();
+    work::remove(&mut decision, instance, instance.node, context.operation, overtaking);
 
     let mut steps = making(instance, &replica, ran(instance));
     if let Some((_, journey)) = instance.moves() {
@@ -190,16 +170,14 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
             // Something of it may be held there.
             steps.insert(0, Step::Stop { force: true, timeout: Duration::ZERO });
         } else {
-            let work = Work::DeleteInstance { pool: instance.pool };
-            let subject = Subject::Instance(id);
-            decision.order(journey.to, context.operation, subject, overtaking, work);
+            work::remove(&mut decision, instance, journey.to, context.operation, overtaking);
         }
     }
     let mut before = lost_with_the_node(&mut decision, context, instance, &replica);
     before.push(Event::Moved {
         from: instance.node,
         to: replica.node,
-        epoch,
+        epoch: overtaking.epoch,
         idmap,
         guest: None,
         bytes: 0,
@@ -278,7 +256,7 @@ fn lost_with_the_node(
         if let Some((_, journey)) =
             instance.moves().filter(|_| instance.phase() == Some(super::Phase::Leaving))
         {
-            let slot = super::work::slot(journey.to, journey.idmap);
+            let slot = work::slot(journey.to, journey.idmap);
             decision.record(slot.stream(), name::Event::Released { name: slot });
         }
         events.push(Event::Failed { verb: job.verb, error });

@@ -99,11 +99,11 @@ pub(super) fn append(
     }
     let Request { verb, steps, journey } = request;
     let Some(first) = steps.first().cloned() else { return Ok(()) };
-    let generation = after.next_generation();
+    let generation = after.incarnation.next().generation;
     let requested = Event::Requested { verb, operation, generation, steps, journey };
     after.evolve(&requested, desk.context.time);
     desk.decision.record(instance.id.stream(), requested);
-    let work = super::work::work(desk.world, &after, &first, generation, operation)?;
+    let work = super::work::work(desk.world, &after, &first, operation)?;
     let node = after.performer(&first);
     let subject = Subject::Instance(instance.id);
     desk.decision.order(node, operation, subject, after.incarnation, work);

@@ -1,19 +1,9 @@
 //! What is asked of an instance most: where it stands.
 
 use super::Instance;
-use crate::{
-    config,
-    ids::{Epoch, Generation},
-    world::World,
-};
+use crate::{config, ids::Epoch, world::World};
 
 impl Instance {
-    /// The next request's incarnation.
-    #[must_use]
-    pub const fn next_generation(&self) -> Generation {
-        self.incarnation.generation.next()
-    }
-
     /// Whether it is taken over when its node is fenced, so that its node stops it when it loses
     /// its lease: it says `cluster.ha` itself, and has, or is to have, a copy (`replication.target`).
     ///

@@ -9,19 +9,18 @@ use std::time::Duration;
 
 use super::{
     Event, Instance, Job, Journey, LivePolicy, Phase, Status, Step,
-    observe::{advance, end, order_step},
+    observe::{advance, carry_on, end, order_step},
     replicate,
     request::is_background,
+    work,
 };
 use crate::{
     decision::{Context, Decision},
-    ids::{Generation, NodeId},
+    ids::NodeId,
     name,
     node::Duty,
     port::guest::{Mobility, Preflight, Running},
     rejection::Rejection,
-    spec::Incarnation,
-    task::{Subject, Work},
     world::World,
 };
 
@@ -80,7 +79,7 @@ pub(super) fn moved(
     bytes: u64,
 ) -> Decided {
     let Some((job, journey)) = instance.moves() else { return Ok(()) };
-    let epoch = instance.epoch().next();
+    let overtaking = instance.incarnation.of_next_owner();
     let steps = match alive {
         Some(_) => vec![Step::Activate],
         None if journey.running => vec![Step::Start],
@@ -92,7 +91,7 @@ pub(super) fn moved(
     let fact = Event::Moved {
         from,
         to,
-        epoch,
+        epoch: overtaking.epoch,
         idmap: journey.idmap,
         guest: alive.map(|running| (running.pid, running.incarnation)),
         bytes,
@@ -101,9 +100,7 @@ pub(super) fn moved(
         steps,
     };
     release_slot(desk.decision, from, instance);
-    let overtaking = Incarnation { epoch, generation: Generation::default() };
-    let work = Work::DeleteInstance { pool: instance.pool };
-    desk.decision.order(from, job.operation, Subject::Instance(instance.id), overtaking, work);
+    work::remove(desk.decision, instance, from, job.operation, overtaking);
     advance(desk, instance, vec![fact])
 }
 
@@ -120,7 +117,7 @@ pub(super) fn home(world: &World, instance: &Instance, to: NodeId) -> Option<Nod
 
 /// The host ids that the instance holds on a node are free.
 fn release_slot(decision: &mut Decision, node: NodeId, instance: &Instance) {
-    let name = super::work::slot(node, instance.idmap);
+    let name = work::slot(node, instance.idmap);
     decision.record(name.stream(), name::Event::Released { name });
 }
 
@@ -182,23 +179,19 @@ pub(super) fn abort(desk: &mut Desk<'_>, instance: &Instance, error: &str) -> De
     let mut after = instance.clone();
     after.evolve(&fact, desk.context.time);
     desk.decision.record(instance.id.stream(), fact);
-    let slot = super::work::slot(journey.to, journey.idmap);
+    let slot = work::slot(journey.to, journey.idmap);
     desk.decision.record(slot.stream(), name::Event::Released { name: slot });
 
-    let generation = instance.next_generation();
-    desk.decision.record(instance.id.stream(), Event::Continued { generation });
-    after.incarnation.generation = generation;
+    after.incarnation = carry_on(desk.decision, &after);
     if landed {
-        let work = Work::DeleteInstance { pool: instance.pool };
-        let subject = Subject::Instance(instance.id);
-        desk.decision.order(journey.to, job.operation, subject, after.incarnation, work);
+        work::remove(desk.decision, instance, journey.to, job.operation, after.incarnation);
     }
     let next = after.job.as_ref().and_then(|job| job.steps.first());
     match next {
         Some(step) => order_step(desk, &after, step),
         None => {
             if landed {
-                drop_rounds(desk.decision, &after, job, after.node);
+                drop_rounds(desk.decision, &after, job);
             }
             end(desk.decision, instance, Err(error));
             Ok(())
@@ -232,57 +225,47 @@ fn give_up(desk: &mut Desk<'_>, instance: &Instance, job: &Job, error: &str) -> 
 
 /// After a journey: the snapshots that were only made for it go.
 pub(super) fn sweep(decision: &mut Decision, after: &Instance, job: &Job) {
-    let generation = after.next_generation();
     let mut swept = after.clone();
-    swept.incarnation.generation = generation;
-    decision.record(after.id.stream(), Event::Continued { generation });
-    drop_rounds(decision, &swept, job, after.node);
+    swept.incarnation = carry_on(decision, after);
+    drop_rounds(decision, &swept, job);
 }
 
-/// Orders the removal of a journey's snapshots from a node, at the instance's incarnation. What a
+/// Orders the removal of a journey's snapshots from the instance's node, at its incarnation. What a
 /// replica builds on stays for as long as there is one.
-fn drop_rounds(decision: &mut Decision, instance: &Instance, job: &Job, node: NodeId) {
+fn drop_rounds(decision: &mut Decision, instance: &Instance, job: &Job) {
     let kept = instance.replica.map(|replica| replica.snapshot);
     let rounds = job.possible_rounds().into_iter().filter(|round| Some(*round) != kept);
-    let work = Work::DropRounds {
-        pool: instance.pool,
-        volume: instance.id.into(),
-        rounds: rounds.collect(),
-    };
-    let subject = Subject::Instance(instance.id);
-    decision.order(node, job.operation, subject, instance.incarnation, work);
+    let Instance { node, incarnation, .. } = *instance;
+    work::drop_snapshots(decision, instance, node, job.operation, incarnation, rounds.collect());
 }
 
-/// A node is lost: what waits for it and can still be called off is.
+/// How a node is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    Lost,
+    /// What was on it is forgotten elsewhere.
+    Removed,
+}
+
+/// What waits for a node that is gone, and can still be called off, is.
 ///
 /// # Errors
 /// When what brings an instance back cannot be specified any more.
-pub fn node_lost(
+pub(crate) fn node_gone(
     world: &World,
     context: &Context,
     decision: &mut Decision,
     node: NodeId,
+    gone: Gone,
 ) -> Decided {
     let desk = &mut Desk { world, context, decision };
-    for instance in world.instances.values() {
-        call_off(desk, instance, node, "was lost in the middle")?;
-    }
-    Ok(())
-}
-
-/// A node is no member any more. What was on it is forgotten elsewhere.
-///
-/// # Errors
-/// As [`node_lost`].
-pub(crate) fn node_removed(
-    world: &World,
-    context: &Context,
-    decision: &mut Decision,
-    node: NodeId,
-) -> Decided {
-    let desk = &mut Desk { world, context, decision };
-    for instance in world.instances.values().filter(|instance| instance.node != node) {
-        call_off(desk, instance, node, "was removed in the middle")?;
+    let why = match gone {
+        Gone::Lost => "was lost in the middle",
+        Gone::Removed => "was removed in the middle",
+    };
+    let is_there = |instance: &&Instance| instance.node != node || gone == Gone::Lost;
+    for instance in world.instances.values().filter(is_there) {
+        call_off(desk, instance, node, why)?;
     }
     Ok(())
 }
@@ -310,7 +293,7 @@ fn call_off(desk: &mut Desk<'_>, instance: &Instance, node: NodeId, why: &str) -
 /// A node holds a guest for which nothing came for too long.
 ///
 /// # Errors
-/// As [`node_lost`].
+/// As [`node_gone`].
 pub fn observe_overheld(
     world: &World,
     context: &Context,

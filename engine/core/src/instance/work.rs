@@ -1,4 +1,4 @@
-//! What one step of a job orders from a node.
+//! What one step of a job orders from a node, and what is ordered besides.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use super::{
     specify::{guest_spec, limits, reservations},
 };
 use crate::{
-    ids::{Fingerprint, Generation, NodeId, OperationId, SnapshotId},
+    decision::Decision,
+    ids::{Fingerprint, NodeId, OperationId, SnapshotId},
     image,
     name::{Name, NameKind},
     placement,
@@ -15,7 +16,7 @@ use crate::{
     project::Project,
     rejection::Rejection,
     spec::{IdMap, Incarnation, RootSource},
-    task::{ReceivedRoot, Transfer, Work},
+    task::{ReceivedRoot, Subject, Transfer, Work},
     world::World,
 };
 
@@ -30,11 +31,9 @@ pub(super) fn work(
     world: &World,
     instance: &Instance,
     step: &Step,
-    generation: Generation,
     operation: OperationId,
 ) -> Result<Work, Rejection> {
-    let pool = instance.pool;
-    let incarnation = Incarnation { epoch: instance.epoch(), generation };
+    let Instance { pool, incarnation, .. } = *instance;
     Ok(match step {
         Step::CreateRoot { source } => {
             let expanded = instance.expanded(world)?;
@@ -106,6 +105,31 @@ pub(super) fn work(
             root: None,
         })),
     })
+}
+
+/// Orders what nobody waits for: what a node has of the instance goes.
+pub(super) fn remove(
+    decision: &mut Decision,
+    instance: &Instance,
+    node: NodeId,
+    operation: OperationId,
+    incarnation: Incarnation,
+) {
+    let work = Work::DeleteInstance { pool: instance.pool };
+    decision.order(node, operation, Subject::Instance(instance.id), incarnation, work);
+}
+
+/// The same of snapshots that were only made to be sent.
+pub(super) fn drop_snapshots(
+    decision: &mut Decision,
+    instance: &Instance,
+    node: NodeId,
+    operation: OperationId,
+    incarnation: Incarnation,
+    rounds: Vec<SnapshotId>,
+) {
+    let work = Work::DropRounds { pool: instance.pool, volume: instance.id.into(), rounds };
+    decision.order(node, operation, Subject::Instance(instance.id), incarnation, work);
 }
 
 /// The instance as it is to be on the node that it goes to.

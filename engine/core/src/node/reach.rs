@@ -53,7 +53,7 @@ pub fn lose(
         decision.record(Node::stream(node.id), over);
     }
     resource::settle_without(world, &mut decision, node.id);
-    instance::node_lost(world, context, &mut decision, node.id)?;
+    instance::node_gone(world, context, &mut decision, node.id, instance::Gone::Lost)?;
     Ok(decision)
 }
 

@@ -52,7 +52,7 @@ pub fn remove(
     for instance in instances {
         instance::forget(world, &mut decision, instance, "its cluster member was removed");
     }
-    instance::node_removed(world, context, &mut decision, node.id)?;
+    instance::node_gone(world, context, &mut decision, node.id, instance::Gone::Removed)?;
     for volume in volumes {
         volume::forget(world, &mut decision, volume);
     }
