@@ -121,9 +121,7 @@ impl NodeReports {
         }
         Ok(())
     }
-}
 
-impl NodeReports {
     fn ended_with_host(&self, instance: InstanceId) -> Option<Exited> {
         let world = self.control.world();
         let known = world.instances.get(&instance).filter(|_| self.rebooted)?;

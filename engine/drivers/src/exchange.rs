@@ -113,15 +113,11 @@ impl Arrivals for Exchange {
             Wanted::ImageFiles { fingerprint } => self.land_files(fingerprint, from).await,
             Wanted::Checkpoint { instance: _, operation } => {
                 let (operation, checkpoints) = (*operation, self.checkpoints.clone());
-                let abandoned = Abandoned::default();
-                let flag = abandoned.flag();
-                blocking(move || land_checkpoint(operation, &checkpoints, from, &flag)).await
+                landing(move |flag| land_checkpoint(operation, &checkpoints, from, flag)).await
             }
             Wanted::Key { project, name } => {
                 let (keys, project, name) = (self.keys.clone(), *project, *name);
-                let abandoned = Abandoned::default();
-                let flag = abandoned.flag();
-                blocking(move || land_key(&keys, project, name, from, &flag)).await
+                landing(move |flag| land_key(&keys, project, name, from, flag)).await
             }
         }
     }
@@ -135,10 +131,8 @@ impl Exchange {
         }
         let staging = Staging::new(&self.images.staging())?;
         let (subject, at) = (image.to_string(), staging.0.clone());
-        let abandoned = Abandoned::default();
-        let flag = abandoned.flag();
-        let bytes = blocking(move || {
-            let mut inlet = Inlet::new(from, &flag, None);
+        let bytes = landing(move |flag| {
+            let mut inlet = Inlet::new(from, flag, None);
             inlet.open(FILES_FORMAT, &subject)?;
             transfer::unpack_into(&at, &mut inlet)?;
             inlet.close()
@@ -154,6 +148,15 @@ impl Exchange {
         self.images.ingest(upload, Some(image)).await?;
         Ok(bytes)
     }
+}
+
+/// As [`blocking`]; the work is told when nobody waits for it any more.
+async fn landing(
+    work: impl FnOnce(&AtomicBool) -> Result<u64, DriverError> + Send + 'static,
+) -> Result<u64, DriverError> {
+    let abandoned = Abandoned::default();
+    let flag = abandoned.flag();
+    blocking(move || work(&flag)).await
 }
 
 fn send_files(image: &Fingerprint, files: &ImageFiles, into: OwnedFd) -> Result<u64, DriverError> {

@@ -14,9 +14,8 @@ impl Instance {
         if !config::is_true(&self.config, "cluster.ha") {
             return false;
         }
-        let expanded = self.expanded(world).unwrap_or_default();
-        let target = expanded.config.get("replication.target");
-        self.replica.is_some() || target.is_some_and(|target| !target.is_empty())
+        let target = self.settings(world, &["replication.target"]).unwrap_or_default();
+        self.replica.is_some() || target.values().any(|target| !target.is_empty())
     }
 
     #[must_use]
