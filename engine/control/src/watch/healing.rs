@@ -1,9 +1,6 @@
 //! Who is lost, who is back, and what becomes of what ran on a node that is gone.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use stapes_core::{
@@ -11,7 +8,7 @@ use stapes_core::{
     command::Command,
     ids::{InstanceId, NodeId},
     lease::Boottime,
-    node::{Node, Reach},
+    node::Reach,
 };
 
 use super::Post;
@@ -22,11 +19,8 @@ const TAKEN_OVER_MAX: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Healing {
-    /// When this member read that others are lost, by what the log says of it.
-    read: BTreeMap<NodeId, (DateTime<Utc>, Boottime)>,
-    /// When this member first saw that others are online, as the log has it: one that comes, or comes
-    /// back, has not been silent before.
-    online: BTreeMap<NodeId, Boottime>,
+    /// Since when others are away, as the log has it, or online; and when this member first saw that.
+    seen: BTreeMap<NodeId, (Option<DateTime<Utc>>, Boottime)>,
     /// What could not be taken over; tried again when its node is lost again.
     refused: BTreeSet<InstanceId>,
     frozen: Option<String>,
@@ -67,26 +61,22 @@ impl Healing {
         if world.nodes.len() < 2 {
             return Judgement::default();
         }
-        let is_online = |id: &NodeId| world.nodes.get(id).is_some_and(Node::is_online);
-        self.read.retain(|id, _| !is_online(id) && world.nodes.contains_key(id));
-        self.online.retain(|id, _| is_online(id));
+        self.seen.retain(|id, _| world.nodes.contains_key(id));
         let mut heard = BTreeMap::new();
         for node in world.nodes.values().filter(|node| node.id != at.node) {
-            let lost_for = node.away_since().map(|since| {
-                let read = self.read.entry(node.id).or_insert((since, now));
-                if read.0 != since {
-                    *read = (since, now);
-                }
-                now.since(read.1)
-            });
-            let present = match lost_for {
-                None => now.since(*self.online.entry(node.id).or_insert(now)),
-                Some(_) => Duration::MAX,
-            };
-            if let Some(silence) = at.ears.silence(node.id) {
-                let silent_for = silence.min(present);
-                heard.insert(node.id, Heard { silent_for, lost_for });
+            let away_since = node.away_since();
+            let seen = self.seen.entry(node.id).or_insert((away_since, now));
+            if seen.0 != away_since {
+                *seen = (away_since, now);
             }
+            let so_for = now.since(seen.1);
+            let Some(silence) = at.ears.silence(node.id) else { continue };
+            let how = match away_since {
+                // One that comes, or comes back, has not been silent before.
+                None => Heard { silent_for: silence.min(so_for), lost_for: None },
+                Some(_) => Heard { silent_for: silence, lost_for: Some(so_for) },
+            };
+            heard.insert(node.id, how);
         }
         judge(&world, at.node, &heard)
     }
