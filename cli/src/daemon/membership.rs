@@ -147,8 +147,7 @@ pub(super) async fn listen(
     let unusable = |source: io::Error| DaemonError::Address { address: address.clone(), source };
     let listener = TlsListener::bind(&address, member.tls.clone()).await.map_err(unusable)?;
     tracing::info!(address, "serving members");
-    let control = control.clone();
-    let is_member = Arc::new(move |node| control.world().nodes.contains_key(&node));
-    let router = api.remote_router().merge(stapes_api::peer::router(sources, is_member));
+    let peers = stapes_api::peer::router(sources, cluster::is_member(control));
+    let router = api.remote_router().merge(peers);
     Ok(tokio::spawn(listener.serve(router, stop)))
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use stapes_control::{Control, Ears};
 use stapes_core::{
+    cluster::liveness::Thresholds,
     ids::NodeId,
-    lease::{Boottime, LOST_AFTER, Standing},
+    lease::{Boottime, Standing},
+    world::World,
 };
 use stapes_node::membership::{Clock as _, MachineClock, Membership};
 
@@ -23,10 +25,15 @@ impl MemberEars {
 
     /// Members whose beats do not come, whatever the log says of them.
     pub(crate) fn unheard(&self) -> Vec<NodeId> {
-        let world = self.control.world();
-        let others = world.nodes.keys().filter(|id| **id != self.node);
-        others.filter(|id| self.membership.silence(**id) >= LOST_AFTER).copied().collect()
+        unheard(&self.control.world(), self.node, |id| self.membership.silence(id))
     }
+}
+
+/// Who has been silent for as long as the cluster's configuration allows, other than `here`.
+fn unheard(world: &World, here: NodeId, silence: impl Fn(NodeId) -> Duration) -> Vec<NodeId> {
+    let Thresholds { offline, .. } = Thresholds::of(world);
+    let others = world.nodes.keys().copied().filter(|id| *id != here);
+    others.filter(|id| silence(*id) >= offline).collect()
 }
 
 impl Ears for MemberEars {
@@ -38,5 +45,23 @@ impl Ears for MemberEars {
         // Who holds no lease hears too little to say so.
         let held = matches!(*self.membership.standing().borrow(), Some(Standing::Held { .. }));
         held.then(|| self.membership.silence(node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::servers::tests::world, *};
+
+    #[test]
+    fn who_is_silent_for_as_long_as_is_configured_is_unheard() {
+        let (mut world, ids) = world(2);
+        let unheard_after =
+            |world: &World, seconds| unheard(world, ids[0], |_| Duration::from_secs(seconds));
+        assert_eq!(unheard_after(&world, 11), []);
+        assert_eq!(unheard_after(&world, 12), [ids[1]]);
+        let threshold = ("cluster.offline_threshold".to_owned(), "30".to_owned());
+        world.server.config.extend([threshold]);
+        assert_eq!(unheard_after(&world, 29), []);
+        assert_eq!(unheard_after(&world, 30), [ids[1]]);
     }
 }

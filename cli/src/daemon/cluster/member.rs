@@ -9,7 +9,7 @@ use std::{
 
 use stapes_api::{
     backend::{self, Health, LogKind, Refusal},
-    peer::PeerClient,
+    peer::{IsMember, PeerClient},
     tls::{TlsConfig, TlsError, TlsFiles},
 };
 use stapes_control::Control;
@@ -157,13 +157,17 @@ impl Member {
         Ok(Box::new(stream.map_err(|error| Refusal::Unavailable(error.to_string()))?))
     }
 
-    /// The other members, as this one asks them. A node that was removed is none, whatever its
-    /// certificate says.
+    /// The other members, as this one asks them.
     pub(crate) fn peers(&self, control: &Control) -> PeerClient {
-        let control = control.clone();
-        let is_member = Arc::new(move |node| control.world().nodes.contains_key(&node));
-        self.peers.get_or_init(|| PeerClient::new(self.tls.clone(), is_member)).clone()
+        self.peers.get_or_init(|| PeerClient::new(self.tls.clone(), is_member(control))).clone()
     }
+}
+
+/// Whom this one listens to and asks. A node that was removed is no member, whatever its certificate
+/// says.
+pub(crate) fn is_member(control: &Control) -> IsMember {
+    let control = control.clone();
+    Arc::new(move |node| control.world().nodes.contains_key(&node))
 }
 
 /// What may be over in a moment, or when another server is back.

@@ -51,7 +51,7 @@ pub(crate) use history::{clean_host, seal};
 pub(crate) use join::{EntryError, enter, undo};
 pub(crate) use keys::{ClusterKeys, Others};
 pub(crate) use leases::GuestLeases;
-pub(crate) use member::{Member, MemberError};
+pub(crate) use member::{Member, MemberError, is_member};
 pub(crate) use tend::tend;
 
 /// What a node that stands alone has to give to a cluster.

@@ -141,11 +141,12 @@ pub(super) fn neighbours(world: &World, here: NodeId, wanted: &BTreeSet<NodeId>)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use stapes_core::node::{self, Reach};
 
-    fn world(count: u8) -> (World, Vec<NodeId>) {
+    /// So many members, and who they are.
+    pub(in super::super) fn world(count: u8) -> (World, Vec<NodeId>) {
         let mut world = World::default();
         let ids: Vec<_> = (0..count).map(|at| NodeId(uuid::Uuid::from_u128(at.into()))).collect();
         for id in &ids {
