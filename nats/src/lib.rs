@@ -28,4 +28,4 @@ pub use connection::{Authentication, ConnectConfig, Connection, TlsFiles};
 pub use error::OpenError;
 pub use log::{JetStreamLog, Keepers, LogConfig, Replica};
 pub use presence::NatsPresence;
-pub use queue::JetStreamTasks;
+pub use queue::{JetStreamTasks, remove_queues_of_others};

@@ -33,6 +33,7 @@ use async_nats::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use serde::Deserialize;
 use stapes_core::{
     ids::{NodeId, Sequence, StreamId, StreamKind},
     port::{
@@ -41,11 +42,12 @@ use stapes_core::{
     },
 };
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use uuid::Uuid;
 
 use crate::{
     connection::{ANSWER_MAX, Connection},
     error::ApiError,
-    log::{Cursors, JetStreamLog, Place},
+    log::{Cursors, JetStreamLog, Names, Place},
 };
 
 /// How long JetStream waits for an acknowledgement before it delivers again.
@@ -64,9 +66,54 @@ pub(crate) fn consumers(node: NodeId) -> [String; 2] {
     ["a", "b"].map(|turn| format!("{}-{turn}", cursor(node)))
 }
 
+/// Whose such a consumer is.
+fn consumes(consumer: &str) -> Option<NodeId> {
+    let (cursor, _turn) = consumer.strip_prefix("node-")?.rsplit_once('-')?;
+    cursor.parse().ok()
+}
+
 /// How far a node is with its tasks, whichever log they are on.
 fn cursor(node: NodeId) -> String {
     format!("node-{}", node.0.simple())
+}
+
+/// Removes the queues of nodes that are not among `members`, and says whose they were; for those who
+/// may change streams. How far such a node was stays written down: should it come back, what it did
+/// does not come as new.
+///
+/// # Errors
+/// When the servers do not answer; what is left is removed the next time.
+pub async fn remove_queues_of_others(
+    connection: &Connection,
+    cluster: Uuid,
+    members: &BTreeSet<NodeId>,
+) -> Result<BTreeSet<NodeId>, ReadError> {
+    let names = Names::new(cluster);
+    let mut others = BTreeSet::new();
+    let mut offset = 0;
+    loop {
+        let question = format!("CONSUMER.NAMES.{}", names.log);
+        let page: Page =
+            connection.ask(&question, &serde_json::json!({ "offset": offset })).await?;
+        others.extend(page.consumers.iter().filter_map(|name| consumes(name)));
+        offset += page.consumers.len();
+        if page.consumers.is_empty() || offset >= page.total {
+            break;
+        }
+    }
+    others.retain(|node| !members.contains(node));
+    for node in &others {
+        let cursors = Cursors::new(connection.clone(), names.clone());
+        Inner::new(connection.clone(), cursors, &names, *node).remove_all().await?;
+    }
+    Ok(others)
+}
+
+/// Some of a stream's consumers.
+#[derive(Debug, Deserialize)]
+struct Page {
+    total: usize,
+    consumers: Vec<String>,
 }
 
 /// A node's tasks in a cluster's log.
@@ -130,16 +177,8 @@ impl JetStreamTasks {
     /// The tasks of `node`. To be made once a process.
     #[must_use]
     pub fn new(log: &JetStreamLog, node: NodeId) -> Self {
-        let names = log.names();
-        let inner = Inner {
-            connection: log.connection().clone(),
-            cursors: log.cursors().clone(),
-            log: names.log.clone(),
-            subject: names.subject(StreamId::new(StreamKind::Task, node)),
-            node,
-            consumers: consumers(node),
-            hand: Mutex::default(),
-        };
+        let (connection, cursors) = (log.connection().clone(), log.cursors().clone());
+        let inner = Inner::new(connection, cursors, log.names(), node);
         Self { inner: Arc::new(inner), attached: Mutex::default() }
     }
 }
@@ -211,6 +250,18 @@ impl Tasks for JetStreamTasks {
 }
 
 impl Inner {
+    fn new(connection: Connection, cursors: Cursors, names: &Names, node: NodeId) -> Self {
+        Self {
+            connection,
+            cursors,
+            log: names.log.clone(),
+            subject: names.subject(StreamId::new(StreamKind::Task, node)),
+            node,
+            consumers: consumers(node),
+            hand: Mutex::default(),
+        }
+    }
+
     fn hand(&self) -> MutexGuard<'_, Hand> {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,6 +368,17 @@ impl Inner {
             Err(error) if error.is(ErrorCode::CONSUMER_NOT_FOUND) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Nothing is left but the cursor, at what the consumers knew.
+    async fn remove_all(&self) -> Result<(), ReadError> {
+        let Known { done, .. } = self.known().await?;
+        let kept = self.cursors.set(&cursor(self.node), done).await;
+        kept.map_err(|error| ReadError::Unavailable(error.into()))?;
+        for consumer in &self.consumers {
+            self.remove(consumer).await?;
+        }
+        Ok(())
     }
 
     /// Brings tasks by one consumer until it is broken.

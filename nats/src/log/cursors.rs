@@ -21,7 +21,7 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
-    pub(super) fn new(connection: Connection, names: Names) -> Self {
+    pub(crate) fn new(connection: Connection, names: Names) -> Self {
         Self { connection, names }
     }
 

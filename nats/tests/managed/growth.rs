@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
-use stapes_core::{ids::Sequence, port::log::EventLog};
+use futures::StreamExt;
+use stapes_core::{
+    ids::{CommitId, NodeId, Sequence, StreamId, StreamKind},
+    port::{
+        log::{Commit, EventLog, Expected, Part},
+        queue::Tasks,
+    },
+};
 use stapes_nats::{
-    JetStreamLog,
+    JetStreamLog, JetStreamTasks,
     managed::{ManagedConfig, ManagedError, ManagedServer, Role, Status, Stop},
+    remove_queues_of_others,
 };
 use tokio::time::Instant;
 
@@ -144,6 +152,43 @@ async fn a_node_leaves_and_the_rest_decides_without_it() {
     append(&log(&farm, &again).await, 10..20).await;
     check(&log(&farm, &again).await, 20).await;
     again.stop(Stop::Now).await.unwrap();
+}
+
+/// One task of the node is delivered and done; where it is.
+async fn works(log: &JetStreamLog, node: NodeId) -> Sequence {
+    let stream = StreamId::new(StreamKind::Task, node);
+    let parts = vec![Part { stream, expected: Expected::Any, payload: "work".into() }];
+    let id = CommitId::derive(&["works", &node.to_string()]);
+    log.append(Commit { id, parts }).await.unwrap();
+    let tasks = JetStreamTasks::new(log, node);
+    let mut deliveries = tasks.deliver().await.unwrap();
+    let task = deliveries.next().await.unwrap().unwrap().sequence;
+    tasks.acknowledge(task).await.unwrap();
+    task
+}
+
+#[tokio::test]
+async fn the_queue_of_a_node_that_left_is_removed() {
+    let farm = Farm::new(2);
+    let mut servers = founded(&farm).await;
+    grow(&farm, &mut servers, 2).await;
+    let [stays, leaves] = [1, 2].map(|number| farm.site(number).node);
+    works(&log(&farm, &servers[0]).await, stays).await;
+    let done = works(&log(&farm, &servers[1]).await, leaves).await;
+
+    let kept = kept_log(&farm, &servers[0]).await;
+    let members = [stays].into();
+    let remove = || remove_queues_of_others(kept.connection(), farm.cluster, &members);
+    assert_eq!(remove().await.unwrap(), [leaves].into());
+    assert_eq!(remove().await.unwrap(), [].into(), "it is removed once, and the member's never");
+    // Should it come back, what it did is not new to it.
+    assert_eq!(JetStreamTasks::new(&kept, leaves).done().await.unwrap(), done);
+    let none = [].into();
+    let all = remove_queues_of_others(kept.connection(), farm.cluster, &none).await.unwrap();
+    assert_eq!(all, [stays].into());
+    for server in servers {
+        server.stop(Stop::Now).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,10 @@ use stapes_api::{
     tls::{TlsConfig, TlsError, TlsFiles},
 };
 use stapes_control::Control;
-use stapes_core::{ids::NodeId, port::peer::PeerAddress};
+use stapes_core::{
+    ids::NodeId,
+    port::{log::ReadError, peer::PeerAddress},
+};
 use stapes_nats::{
     Connection, JetStreamLog, LogConfig, NatsPresence, OpenError,
     managed::{ManagedError, ManagedServer, server_name},
@@ -44,6 +47,8 @@ pub(crate) enum MemberError {
     Server(#[from] ManagedError),
     #[error("the cluster's log cannot be opened")]
     Log(#[from] OpenError),
+    #[error("the queues of nodes that left are not removed yet")]
+    Queues(#[from] ReadError),
     #[error(transparent)]
     Access(#[from] AccessError),
     #[error("TLS cannot be spoken")]
@@ -182,6 +187,7 @@ fn waits(error: &MemberError) -> bool {
         MemberError::Address(_) => true,
         MemberError::Identity(_)
         | MemberError::Config(_)
+        | MemberError::Queues(_)
         | MemberError::Access(_)
         | MemberError::Tls(_)
         | MemberError::Write(..) => false,

@@ -7,8 +7,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use stapes_control::Control;
 use stapes_core::ids::NodeId;
 use stapes_nats::{
-    Connection, JetStreamLog, LogConfig,
+    Connection,
+    log::set_replicas,
     managed::{ManagedConfig, ManagedServer, server_name},
+    remove_queues_of_others,
 };
 
 use super::{
@@ -23,7 +25,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// For as long as the member is there.
 pub(crate) async fn tend(directory: Directory, member: Arc<Member>, control: Control) {
     let Some(server) = &member.server else { return };
-    let mut tending = Tending { directory, member: &member, server, applied: None, copying: false };
+    let (applied, governs_by) = (None, None);
+    let mut tending =
+        Tending { directory, member: &member, server, applied, copying: false, governs_by };
     let mut changes = control.changes();
     loop {
         if let Err(error) = tending.turn(&control).await {
@@ -45,6 +49,8 @@ struct Tending<'a> {
     applied: Option<ManagedConfig>,
     /// Copies of the log were ordered, and are not known to be whole yet.
     copying: bool,
+    /// For what only who keeps the log may do.
+    governs_by: Option<Connection>,
 }
 
 impl Tending<'_> {
@@ -102,16 +108,24 @@ impl Tending<'_> {
                 self.server.remove_peer(node).await?;
             }
         }
+        // One that failed is left for a new one.
+        let connection = match self.governs_by.take() {
+            Some(connection) => connection,
+            None => Connection::open(self.server.keeper_connection()).await?,
+        };
+        let cluster = self.member.config.cluster;
+        // One that joined just now makes its queue again.
+        for node in remove_queues_of_others(&connection, cluster, known).await? {
+            tracing::info!(%node, "its queue of tasks is gone: it is no member any more");
+        }
         if wanted == REPLICAS && (keepers.len() < REPLICAS || self.copying) {
             // Who gives up waiting for the copies waits for them again next time.
             self.copying = true;
-            let connection = Connection::open(self.server.keeper_connection()).await?;
-            let cluster = self.member.config.cluster;
-            let log = JetStreamLog::open(connection, LogConfig::new(cluster, 1)).await?;
-            log.set_replicas(REPLICAS).await?;
+            set_replicas(&connection, cluster, REPLICAS).await?;
             self.copying = false;
             tracing::info!(replicas = REPLICAS, "the log is kept by three members from now on");
         }
+        self.governs_by = Some(connection);
         Ok(())
     }
 }
