@@ -11,17 +11,17 @@ use std::{
 
 use async_trait::async_trait;
 use stapes_control::{Accepted, Control, NodeReports, Request, SubmitError};
+pub use stapes_core::furniture::{instance as instance_of_image, target as named};
 use stapes_core::{
     command::Command,
-    config::{Config, Devices},
+    furniture::{self, ETH0, ROOT, default_profile, devices, import, network, pool},
     ids::{Fingerprint, NodeId},
-    image,
-    instance::{self, Instance, Status, Target},
+    instance::{Instance, Status},
     node,
     port::{
         DriverError,
         guest::SimulatedGuests,
-        image::{ImageFacts, ImageKind, MemoryImages},
+        image::MemoryImages,
         log::{EventLog, MemoryLog},
         network::MemoryNetworks,
         peer::{Arrivals, PeerAddress, Peers, Sources, Wanted, checkpoint_dir},
@@ -29,7 +29,6 @@ use stapes_core::{
         secret::PretendSealer,
         storage::{MemoryStorage, Storage as _},
     },
-    profile,
     record::{Actor, Protocol},
     task::{Observation, Report, Task},
 };
@@ -325,15 +324,7 @@ impl Host {
     /// What its daemons say of it when they start.
     #[must_use]
     pub fn facts(&self) -> node::Start {
-        node::Start {
-            node: self.id(),
-            name: self.name.clone(),
-            architecture: "x86_64".to_owned(),
-            cpus: 2,
-            memory_bytes: 8 << 30,
-            boot: self.boot,
-            version: "0.1.0".to_owned(),
-        }
+        node::Start { boot: self.boot, ..furniture::node(&self.name) }
     }
 }
 
@@ -343,12 +334,6 @@ pub fn alice() -> Request {
     Request::by(Actor { protocol: Protocol::Unix, name: "alice".to_owned() })
 }
 
-/// An instance of the default project.
-#[must_use]
-pub fn named(name: &str) -> Target {
-    Target { project: "default".to_owned(), name: name.to_owned() }
-}
-
 /// The fingerprint of the image that [`Daemon::furnish`] brings.
 ///
 /// # Panics
@@ -356,24 +341,6 @@ pub fn named(name: &str) -> Target {
 #[must_use]
 pub fn image() -> Fingerprint {
     Fingerprint::new("ab".repeat(32)).expect("64 digits")
-}
-
-/// A request for an instance of that image.
-#[must_use]
-pub fn instance_of_image(name: &str) -> instance::Create {
-    instance::Create {
-        project: "default".to_owned(),
-        name: name.to_owned(),
-        kind: ImageKind::Container,
-        ephemeral: false,
-        description: String::new(),
-        config: Config::new(),
-        devices: Devices::new(),
-        profiles: None,
-        source: instance::Source::Image("test".to_owned()),
-        start: false,
-        target: None,
-    }
 }
 
 impl Daemon {
@@ -413,59 +380,11 @@ impl Daemon {
     /// # Panics
     /// When one of them is refused.
     pub async fn furnish(&self) {
-        let pool = Command::CreatePool {
-            name: "default".to_owned(),
-            driver: "btrfs".to_owned(),
-            description: String::new(),
-            config: [("size".to_owned(), "1GiB".to_owned())].into(),
-        };
-        self.run(pool).await.expect("the pool is made");
-        let network = stapes_core::network::Create {
-            project: "default".to_owned(),
-            name: "stapesbr0".to_owned(),
-            ..Default::default()
-        };
-        self.run(Command::CreateNetwork(Box::new(network))).await.expect("the network is made");
-        let device = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-        };
-        let wanted = profile::Wanted {
-            devices: [
-                (
-                    "root".to_owned(),
-                    device(&[("type", "disk"), ("path", "/"), ("pool", "default")]),
-                ),
-                ("eth0".to_owned(), device(&[("type", "nic"), ("network", "stapesbr0")])),
-            ]
-            .into(),
-            ..Default::default()
-        };
-        let (project, name) = ("default".to_owned(), "default".to_owned());
-        let configure =
-            Command::ConfigureProfile { project, name, wanted: Box::new(wanted), expected: None };
-        self.run(configure).await.expect("the profile is configured");
-        let facts = ImageFacts {
-            fingerprint: image(),
-            size_bytes: 1,
-            kind: ImageKind::Container,
-            architecture: "x86_64".to_owned(),
-            created_at: chrono::DateTime::UNIX_EPOCH,
-            expires_at: None,
-            properties: [("os".to_owned(), "Test".to_owned())].into(),
-            split: false,
-            filename: "test.tar".to_owned(),
-        };
-        let import = image::Import {
-            project: "default".to_owned(),
-            facts,
-            properties: Config::new(),
-            public: false,
-            auto_update: false,
-            profiles: Vec::new(),
-            aliases: vec![("test".to_owned(), String::new())],
-            node: None,
-        };
-        self.run(Command::ImportImage(Box::new(import))).await.expect("the image is imported");
+        let profile = default_profile(devices(&[ROOT, ETH0]));
+        let pool = pool("btrfs", &[("size", "1GiB")]);
+        for command in [pool, network(&[]), profile, import("ab", "test", None)] {
+            self.run(command).await.expect("it is furnished");
+        }
     }
 
     /// The instance as decisions see it.

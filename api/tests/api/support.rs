@@ -14,8 +14,7 @@ use stapes_api::{
 };
 use stapes_control::Control;
 use stapes_core::{
-    ids::{Fingerprint, NodeId, Sequence},
-    node::Start,
+    ids::{Fingerprint, Sequence},
     port::{
         DriverError,
         guest::{Guests, SimulatedGuests, Stop},
@@ -55,8 +54,9 @@ impl Daemon {
         let secrets = Arc::new(PretendSealer::default());
         let control = Control::sealing(log.clone(), secrets.clone());
         let mut tasks = vec![tokio::spawn(control.clone().follow())];
-        let node = NodeId::derive(&["pretend"]);
-        control.found(start_of(node)).await.unwrap();
+        let start = stapes_core::furniture::node("pretend");
+        let node = start.node;
+        control.found(start).await.unwrap();
         let guests = Arc::new(SimulatedGuests::new(Arc::new(chrono::Utc::now)));
         let reports = control.reports_of(node, "pretend");
         tasks.push(tokio::spawn(work(
@@ -131,18 +131,6 @@ impl Daemon {
 
 pub(crate) fn http(method: &str) -> axum::http::Method {
     method.parse().unwrap()
-}
-
-fn start_of(node: NodeId) -> Start {
-    Start {
-        node,
-        name: "pretend".to_owned(),
-        architecture: "x86_64".to_owned(),
-        cpus: 2,
-        memory_bytes: 8 << 30,
-        boot: uuid::Uuid::nil(),
-        version: "0".to_owned(),
-    }
 }
 
 /// Does what tasks say, one after the other.

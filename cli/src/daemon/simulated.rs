@@ -6,9 +6,9 @@ use stapes_control::{Control, Request, SubmitError};
 use stapes_core::{
     command::Command,
     config::Config,
+    furniture::{ETH0, ROOT, default_profile, devices, network, pool},
     ids::Fingerprint,
     image::Import,
-    network::Create,
     port::{
         guest::SimulatedGuests,
         image::{ImageFacts, ImageKind},
@@ -16,7 +16,6 @@ use stapes_core::{
         peer::Nobody,
         storage::MemoryStorage,
     },
-    profile::Wanted,
     record::Actor,
 };
 use stapes_drivers::{
@@ -75,13 +74,6 @@ pub(crate) async fn furnish(control: &Control) -> Result<(), SubmitError> {
 
 fn furniture() -> [Command; 4] {
     let text = str::to_owned;
-    let device = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(key, value)| (text(key), text(value))).collect()
-    };
-    let devices = [
-        (text("root"), device(&[("type", "disk"), ("path", "/"), ("pool", "default")])),
-        (text("eth0"), device(&[("type", "nic"), ("network", "stapesbr0")])),
-    ];
     let facts = ImageFacts {
         fingerprint: Fingerprint::new("de30".repeat(16)).expect("64 digits"),
         size_bytes: 4 << 20,
@@ -94,27 +86,12 @@ fn furniture() -> [Command; 4] {
         split: false,
         filename: text("demo.tar"),
     };
-    let project = || text("default");
     [
-        Command::CreatePool {
-            name: text("default"),
-            driver: text("btrfs"),
-            description: String::new(),
-            config: [(text("size"), text("30GiB"))].into(),
-        },
-        Command::CreateNetwork(Box::new(Create {
-            project: project(),
-            name: text("stapesbr0"),
-            ..Create::default()
-        })),
-        Command::ConfigureProfile {
-            project: project(),
-            name: text("default"),
-            wanted: Box::new(Wanted { devices: devices.into(), ..Wanted::default() }),
-            expected: None,
-        },
+        pool("btrfs", &[("size", "30GiB")]),
+        network(&[]),
+        default_profile(devices(&[ROOT, ETH0])),
         Command::ImportImage(Box::new(Import {
-            project: project(),
+            project: text("default"),
             facts,
             properties: Config::new(),
             public: false,

@@ -8,10 +8,8 @@ use chrono::DateTime;
 use futures::StreamExt;
 use stapes_control::{Control, Request};
 use stapes_core::{
-    command::Command,
-    config::Config,
+    furniture,
     ids::{NodeId, Revision, Sequence, StreamId, StreamKind},
-    node,
     port::{
         log::{AppendError, Appended, Commit, EventLog, Follower, MemoryLog, ReadError, Stored},
         report::Reports,
@@ -72,26 +70,12 @@ async fn a_report_waits_for_the_world_to_hold_its_task() {
     let control = Control::new(log.clone());
     tokio::spawn(control.clone().follow());
     let node = NodeId::derive(&["one"]);
-    let start = node::Start {
-        node,
-        name: "one".to_owned(),
-        architecture: "x86_64".to_owned(),
-        cpus: 1,
-        memory_bytes: 1 << 30,
-        boot: uuid::Uuid::nil(),
-        version: "0".to_owned(),
-    };
-    control.found(start).await.unwrap();
+    control.found(furniture::node("one")).await.unwrap();
 
     // The gate closes: the pool's creation is in the log, and control does not know it yet.
     gate.forget_permits(gate.available_permits());
     let known = log.head().await.unwrap();
-    let create = Command::CreatePool {
-        name: "default".to_owned(),
-        driver: "dir".to_owned(),
-        description: String::new(),
-        config: Config::new(),
-    };
+    let create = furniture::pool("dir", &[]);
     let creating = tokio::spawn({
         let control = control.clone();
         async move { control.submit(create, Request::by(Actor::system())).await }

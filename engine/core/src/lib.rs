@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 pub mod decision;
 pub mod event;
+pub mod furniture;
 pub mod ids;
 pub mod image;
 pub mod instance;

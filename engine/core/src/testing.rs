@@ -11,19 +11,15 @@ use uuid::Uuid;
 
 use crate::{
     command::{Command, decide},
-    config::{Config, Devices},
     decision::{Context, Decision},
     event::Event,
     ids::{CommitId, Epoch, InstanceId, NodeId, OperationId, Sequence, StreamId, StreamKind},
-    instance::{self, Create, Instance, Source, Target},
-    node::Start,
+    instance::{self, Create, Instance},
     operation::{self, Gain},
     port::{
         guest::{ExitCause, Exited, Mobility, Preflight, Running},
-        image::ImageKind,
         log::Stored,
     },
-    profile::Wanted,
     record::{Actor, Body, Record, Recorded},
     rejection::Rejection,
     server::Server,
@@ -32,10 +28,10 @@ use crate::{
     world::World,
 };
 
-mod furniture;
-
-use furniture::furniture;
-pub(crate) use furniture::import;
+pub(crate) use crate::furniture::{
+    ETH0, ROOT, cluster, config, default_profile, devices, furnished, import, instance, network,
+    node, pool, target,
+};
 
 /// What happened before.
 #[derive(Clone, Debug)]
@@ -77,7 +73,9 @@ impl House {
     /// A node, a pool, a network, a default profile with both, and an image `test`.
     pub(crate) fn furnished() -> Self {
         let mut house = Self::default();
-        for command in furniture() {
+        let pool = pool("btrfs", &[("size", "1GiB")]);
+        let network = network(&[("ipv4.address", "10.0.3.1/24"), ("ipv6.address", "none")]);
+        for command in furnished("test", pool, network) {
             house.take(&Asked(command));
             house.take(&Done);
         }
@@ -123,7 +121,7 @@ impl House {
                 self.append(&context, context.operation, *stream, body);
             }
             Members => {
-                for command in furniture::members() {
+                for command in cluster(&["test", "two", "three"]) {
                     self.take(&Asked(command));
                     self.take(&Done);
                 }
@@ -393,49 +391,8 @@ fn word(task: &Task) -> String {
     format!("{name}{}{place}", if forced { "!" } else { "" })
 }
 
-pub(crate) fn node(name: &str) -> Start {
-    Start {
-        node: NodeId::derive(&[name]),
-        name: name.to_owned(),
-        architecture: "x86_64".to_owned(),
-        cpus: 2,
-        memory_bytes: 8 << 30,
-        boot: Uuid::nil(),
-        version: "0.1.0".to_owned(),
-    }
-}
-
 pub(crate) fn node_stream(name: &str) -> StreamId {
     crate::node::Node::stream(node(name).node)
-}
-
-pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-}
-
-pub(crate) fn devices(all: &[(&str, &[(&str, &str)])]) -> Devices {
-    all.iter().map(|(name, pairs)| ((*name).to_owned(), config(pairs))).collect()
-}
-
-pub(crate) fn target(name: &str) -> Target {
-    Target { project: "default".to_owned(), name: name.to_owned() }
-}
-
-/// An instance of the image, not yet asked for.
-pub(crate) fn instance(name: &str) -> Create {
-    Create {
-        project: "default".to_owned(),
-        name: name.to_owned(),
-        kind: ImageKind::Container,
-        ephemeral: false,
-        description: String::new(),
-        config: Config::new(),
-        devices: Devices::new(),
-        profiles: None,
-        source: Source::Image("test".to_owned()),
-        start: false,
-        target: None,
-    }
 }
 
 pub(crate) fn create(wanted: Create) -> Command {
@@ -472,14 +429,3 @@ pub(crate) fn snapshot(name: &str, snapshot: &str) -> Command {
     let name_of_it = Some(snapshot.to_owned());
     Command::CreateSnapshot { target: target(name), name: name_of_it, expires_at: None }
 }
-
-pub(crate) fn default_profile(devices: Devices) -> Command {
-    let (project, name) = ("default".to_owned(), "default".to_owned());
-    let wanted = Box::new(Wanted { devices, ..Wanted::default() });
-    Command::ConfigureProfile { project, name, wanted, expected: None }
-}
-
-pub(crate) const ROOT: (&str, &[(&str, &str)]) =
-    ("root", &[("type", "disk"), ("path", "/"), ("pool", "default")]);
-pub(crate) const ETH0: (&str, &[(&str, &str)]) =
-    ("eth0", &[("type", "nic"), ("network", "stapesbr0")]);

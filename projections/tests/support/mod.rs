@@ -3,22 +3,22 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+pub use stapes_core::furniture::{config, target};
 use stapes_core::{
     command::{Command, decide},
-    config::{Config, Device, Devices},
+    config::Config,
     decision::{Context, Decision},
-    ids::{CommitId, Epoch, NodeId, OperationId, Sequence, StreamId, StreamKind},
-    instance::{Create, Reconfigure, Source, Target},
+    furniture::{default_profile, devices, instance, node, project},
+    ids::{CommitId, Epoch, OperationId, Sequence, StreamId, StreamKind},
+    instance::{Create, Reconfigure, Source},
     node::Start,
     port::{
         guest::{ExitCause, Running},
-        image::ImageKind,
         log::{Commit, EventLog, Expected, MemoryLog, Part},
     },
-    profile::Wanted,
     record::{Actor, Body, Protocol, Record, Recorded},
     rejection::Rejection,
     task::{Outcome, Task, Work},
@@ -44,14 +44,6 @@ pub fn at(second: u64) -> DateTime<Utc> {
     start + TimeDelta::seconds(i64::try_from(second).unwrap())
 }
 
-pub fn target(name: &str) -> Target {
-    Target { project: "default".to_owned(), name: name.to_owned() }
-}
-
-pub fn config(pairs: &[(&str, &str)]) -> Config {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-}
-
 impl House {
     /// Without anything.
     pub fn empty() -> Self {
@@ -61,18 +53,9 @@ impl House {
     /// With a node, the default project and a pool.
     pub async fn new() -> Self {
         let mut house = Self::empty();
-        let start = Start {
-            node: NodeId::derive(&["here"]),
-            name: "here".to_owned(),
-            architecture: "x86_64".to_owned(),
-            cpus: 4,
-            memory_bytes: 8 << 30,
-            boot: Uuid::nil(),
-            version: "0.1.0".to_owned(),
-        };
+        let start = Start { cpus: 4, ..node("here") };
         house.ask(Command::StartNode(Box::new(start))).await;
-        let (name, description) = ("default".to_owned(), String::new());
-        house.ask(Command::CreateProject { name, description, config: Config::new() }).await;
+        house.ask(project()).await;
         house
             .ask(Command::CreatePool {
                 name: "local".to_owned(),
@@ -82,12 +65,8 @@ impl House {
             })
             .await;
         house.work().await;
-        let root: Device = config(&[("type", "disk"), ("path", "/"), ("pool", "local")]);
-        let wanted =
-            Wanted { devices: Devices::from([("root".to_owned(), root)]), ..Wanted::default() };
-        let (project, name) = ("default".to_owned(), "default".to_owned());
-        let wanted = Box::new(wanted);
-        house.ask(Command::ConfigureProfile { project, name, wanted, expected: None }).await;
+        let root = [("type", "disk"), ("path", "/"), ("pool", "local")];
+        house.ask(default_profile(devices(&[("root", &root)]))).await;
         house
     }
 
@@ -187,20 +166,9 @@ impl House {
     }
 
     pub async fn create(&mut self, name: &str, pairs: &[(&str, &str)]) {
-        self.ask(Command::CreateInstance(Box::new(Create {
-            project: "default".to_owned(),
-            name: name.to_owned(),
-            kind: ImageKind::Container,
-            ephemeral: false,
-            description: String::new(),
-            config: config(pairs),
-            devices: BTreeMap::new(),
-            profiles: None,
-            source: Source::Empty,
-            start: false,
-            target: None,
-        })))
-        .await;
+        let (config, source) = (config(pairs), Source::Empty);
+        let wanted = Create { config, source, ..instance(name) };
+        self.ask(Command::CreateInstance(Box::new(wanted))).await;
         self.work().await;
     }
 

@@ -6,19 +6,17 @@ use std::{
     time::Duration,
 };
 
-use chrono::{TimeDelta, Utc};
 use stapes_core::{
-    cluster::Enable,
     command::Command,
     config::Config,
+    furniture,
     ids::NodeId,
     lease::Boottime,
-    node::{Duty, Evacuation, Join, Reach, Start},
+    node::{Duty, Evacuation, Reach},
     port::log::MemoryLog,
     record::Actor,
 };
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{Ears, Watch};
 use crate::{Control, Request};
@@ -52,18 +50,6 @@ fn id(name: &str) -> NodeId {
     NodeId::derive(&[name])
 }
 
-fn start(name: &str) -> Start {
-    Start {
-        node: id(name),
-        name: name.to_owned(),
-        architecture: "x86_64".to_owned(),
-        cpus: 2,
-        memory_bytes: 8 << 30,
-        boot: Uuid::nil(),
-        version: "0.1.0".to_owned(),
-    }
-}
-
 async fn ask(control: &Control, command: Command) {
     control.submit(command, Request::by(Actor::system())).await.unwrap();
 }
@@ -76,23 +62,9 @@ async fn cluster(names: &[&str]) -> Vec<Control> {
         tokio::spawn(control.clone().follow());
     }
     let first = &controls[0];
-    first.found(start(names[0])).await.unwrap();
-    let enable = Enable {
-        cluster: Uuid::nil(),
-        node: id(names[0]),
-        name: names[0].to_owned(),
-        address: format!("{}:1", names[0]),
-        fingerprint: String::new(),
-    };
-    ask(first, Command::EnableCluster(Box::new(enable))).await;
-    for name in &names[1..] {
-        let (secret_hash, expires_at) = ((*name).to_owned(), Utc::now() + TimeDelta::hours(1));
-        let (name, hash) = ((*name).to_owned(), secret_hash.clone());
-        let address = format!("{name}:1");
-        ask(first, Command::CreateJoinToken { name: name.clone(), secret_hash, expires_at }).await;
-        let join =
-            Join { start: start(&name), address, fingerprint: String::new(), secret_hash: hash };
-        ask(first, Command::JoinNode(Box::new(join))).await;
+    first.found(furniture::node(names[0])).await.unwrap();
+    for command in furniture::cluster(names) {
+        ask(first, command).await;
     }
     controls
 }
@@ -178,13 +150,9 @@ async fn a_member_asks_for_what_it_lacks_and_ends_its_own_evacuation() {
     };
     ask(&controls[0], pool("a")).await;
     let told = watch(&controls, &FOUR);
-    let (name, secret_hash) = ("three".to_owned(), "three".to_owned());
-    let expires_at = Utc::now() + TimeDelta::hours(1);
-    let token = Command::CreateJoinToken { name, secret_hash: secret_hash.clone(), expires_at };
+    let [token, join, _] = furniture::joining("three");
     ask(&controls[0], token).await;
-    let (address, fingerprint) = ("three:1".to_owned(), String::new());
-    let join = Join { start: start("three"), address, fingerprint, secret_hash };
-    ask(&controls[1], Command::JoinNode(Box::new(join))).await;
+    ask(&controls[1], join).await;
     let asked = |control: &Control| {
         control.world().pools.values().all(|pool| pool.parts.get(id("three")).is_some())
     };

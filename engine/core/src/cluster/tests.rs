@@ -11,7 +11,7 @@ use crate::{
     ids::NodeId,
     node::{Configure, Evacuation, FencingProof, Join, Start},
     testing::{
-        Asked, Done, Failed, Given, House, check, config, create, instance, running, target,
+        Asked, Done, Failed, Given, House, check, config, create, instance, node, running, target,
     },
 };
 
@@ -39,15 +39,7 @@ fn token(name: &str) -> Command {
 }
 
 fn join(name: &str, secret_of: &str) -> Command {
-    let start = Start {
-        node: id(name),
-        name: "ignored".to_owned(),
-        architecture: "x86_64".to_owned(),
-        cpus: 4,
-        memory_bytes: 16 << 30,
-        boot: Uuid::nil(),
-        version: "0.1.0".to_owned(),
-    };
+    let start = Start { name: "ignored".to_owned(), cpus: 4, memory_bytes: 16 << 30, ..node(name) };
     Command::JoinNode(Box::new(Join {
         start,
         address: format!("{name}:8443"),
@@ -163,16 +155,8 @@ fn what_does_not_fit_cannot_join() {
 
 #[test]
 fn only_members_start_and_names_are_held_by_one() {
-    let start = |node: &str, name: &str| {
-        Command::StartNode(Box::new(Start {
-            node: id(node),
-            name: name.to_owned(),
-            architecture: "x86_64".to_owned(),
-            cpus: 1,
-            memory_bytes: 1 << 30,
-            boot: Uuid::nil(),
-            version: "0.1.0".to_owned(),
-        }))
+    let start = |id: &str, name: &str| {
+        Command::StartNode(Box::new(Start { name: name.to_owned(), ..node(id) }))
     };
     check(&[], start("other", "test"), "Cluster member \"test\" already exists");
     check(&[], start("test", "another name now"), "node-started");

@@ -6,17 +6,11 @@ use uuid::Uuid;
 use super::{TemplateContext, Trigger};
 use crate::{
     command::{Command, decide},
-    config::Config,
     decision::Context,
-    ids::{CommitId, Fingerprint, NodeId, OperationId},
-    image,
-    instance::{Create, Source, Target},
-    node,
-    port::{
-        guest::{ExitCause, Running},
-        image::{ImageFacts, ImageKind},
-    },
-    profile,
+    furniture::{config, furnished, instance, network, pool, target},
+    ids::{CommitId, OperationId},
+    instance::{Create, Source},
+    port::guest::{ExitCause, Running},
     record::Actor,
     task::{Failure, FailureKind, Outcome, Subject, Task, Work},
     world::World,
@@ -35,7 +29,7 @@ struct Node {
 impl Node {
     fn founded() -> Self {
         let mut node = Self::default();
-        for command in furniture() {
+        for command in furnished("one", pool("dir", &[]), network(&[])) {
             node.does(&command);
         }
         node
@@ -96,84 +90,18 @@ impl Node {
     }
 
     fn create(&mut self, name: &str, source: Source) {
-        let config =
-            [("user.colour", "green"), ("environment.TOKEN", "x"), ("user.user-data", "y")];
-        self.does(&Command::CreateInstance(Box::new(Create {
-            project: "default".to_owned(),
-            name: name.to_owned(),
-            kind: ImageKind::Container,
-            ephemeral: false,
-            description: String::new(),
-            config: config.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            devices: crate::config::Devices::new(),
-            profiles: None,
-            source,
-            start: false,
-            target: None,
-        })));
+        let config = config(&[
+            ("user.colour", "green"),
+            ("environment.TOKEN", "x"),
+            ("user.user-data", "y"),
+        ]);
+        let wanted = Create { config, source, ..instance(name) };
+        self.does(&Command::CreateInstance(Box::new(wanted)));
     }
 }
 
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
-}
-
-fn target(name: &str) -> Target {
-    Target { project: "default".to_owned(), name: name.to_owned() }
-}
-
-fn furniture() -> Vec<Command> {
-    let text = str::to_owned;
-    let root = [("type", "disk"), ("path", "/"), ("pool", "default")];
-    let root = root.map(|(key, value)| (text(key), text(value))).into();
-    let wanted =
-        profile::Wanted { devices: [(text("root"), root)].into(), ..profile::Wanted::default() };
-    let facts = ImageFacts {
-        fingerprint: Fingerprint::new("ab".repeat(32)).unwrap(),
-        size_bytes: 1,
-        kind: ImageKind::Container,
-        architecture: text("x86_64"),
-        created_at: now(),
-        expires_at: None,
-        properties: Config::new(),
-        split: false,
-        filename: text("test.tar"),
-    };
-    let empty = Config::new;
-    vec![
-        Command::CreateProject { name: text("default"), description: text(""), config: empty() },
-        Command::StartNode(Box::new(node::Start {
-            node: NodeId::derive(&["one"]),
-            name: text("one"),
-            architecture: text("x86_64"),
-            cpus: 2,
-            memory_bytes: 8 << 30,
-            boot: Uuid::nil(),
-            version: text("0"),
-        })),
-        Command::CreatePool {
-            name: text("default"),
-            driver: text("dir"),
-            description: text(""),
-            config: empty(),
-        },
-        Command::ConfigureProfile {
-            project: text("default"),
-            name: text("default"),
-            wanted: Box::new(wanted),
-            expected: None,
-        },
-        Command::ImportImage(Box::new(image::Import {
-            project: text("default"),
-            facts,
-            properties: empty(),
-            public: false,
-            auto_update: false,
-            profiles: Vec::new(),
-            aliases: vec![(text("test"), text(""))],
-            node: None,
-        })),
-    ]
 }
 
 fn image() -> Source {

@@ -8,18 +8,11 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use stapes_core::{
     command::{Command, decide},
-    config::{Config, Devices},
     decision::{Context, Decision},
-    ids::{CommitId, Epoch, Fingerprint, NodeId, OperationId, Sequence, StreamId, StreamKind},
-    image,
-    instance::{Create, Source, Status, Target},
-    network, node,
-    port::{
-        guest::Exited,
-        image::{ImageFacts, ImageKind},
-        log::Stored,
-    },
-    profile,
+    furniture::{furnished, instance, network, pool, target},
+    ids::{CommitId, Epoch, NodeId, OperationId, Sequence, StreamId, StreamKind},
+    instance::{Create, Source, Status},
+    port::{guest::Exited, log::Stored},
     record::{Actor, Body, Record, Recorded},
     session,
     task::{Report, Task},
@@ -58,7 +51,7 @@ impl Installation {
             now: DateTime::UNIX_EPOCH,
             commits: 0,
         };
-        for command in furniture() {
+        for command in furnished("one", pool("dir", &[]), network(&[])) {
             let command_name = format!("{command:?}");
             assert!(installation.submit(&command), "{command_name} is refused");
             while let Some(task) = installation.tasks.pop() {
@@ -309,8 +302,7 @@ fn pick<T: Clone>(things: &mut Vec<T>, random: &mut Random) -> Option<T> {
 }
 
 fn any_request(random: &mut Random) -> Command {
-    let target =
-        Target { project: "default".to_owned(), name: NAMES[random.below(NAMES.len())].to_owned() };
+    let target = target(NAMES[random.below(NAMES.len())]);
     let other = NAMES[random.below(NAMES.len())].to_owned();
     let snapshot = format!("s{}", random.below(2));
     let timeout = Duration::from_secs(30);
@@ -343,84 +335,6 @@ fn any_request(random: &mut Random) -> Command {
 }
 
 fn create(name: &str, source: Source, random: &mut Random) -> Create {
-    Create {
-        project: "default".to_owned(),
-        name: name.to_owned(),
-        kind: ImageKind::Container,
-        ephemeral: random.one_in(6),
-        description: String::new(),
-        config: Config::new(),
-        devices: Devices::new(),
-        profiles: None,
-        source,
-        start: random.one_in(2),
-        target: None,
-    }
-}
-
-/// A node, a pool, a network, a profile and an image.
-fn furniture() -> Vec<Command> {
-    let text = str::to_owned;
-    let device = |pairs: &[(&str, &str)]| {
-        pairs.iter().map(|(key, value)| (text(key), text(value))).collect()
-    };
-    let devices = [
-        (text("root"), device(&[("type", "disk"), ("path", "/"), ("pool", "default")])),
-        (text("eth0"), device(&[("type", "nic"), ("network", "br0")])),
-    ];
-    let wanted = profile::Wanted { devices: devices.into(), ..profile::Wanted::default() };
-    let facts = ImageFacts {
-        fingerprint: Fingerprint::new("ab".repeat(32)).expect("64 digits"),
-        size_bytes: 1,
-        kind: ImageKind::Container,
-        architecture: text("x86_64"),
-        created_at: DateTime::UNIX_EPOCH,
-        expires_at: None,
-        properties: Config::new(),
-        split: false,
-        filename: text("test.tar"),
-    };
-    vec![
-        Command::CreateProject {
-            name: text("default"),
-            description: String::new(),
-            config: Config::new(),
-        },
-        Command::StartNode(Box::new(node::Start {
-            node: NodeId::derive(&["one"]),
-            name: text("one"),
-            architecture: text("x86_64"),
-            cpus: 2,
-            memory_bytes: 8 << 30,
-            boot: Uuid::nil(),
-            version: text("0"),
-        })),
-        Command::CreatePool {
-            name: text("default"),
-            driver: text("dir"),
-            description: String::new(),
-            config: Config::new(),
-        },
-        Command::CreateNetwork(Box::new(network::Create {
-            project: text("default"),
-            name: text("br0"),
-            ..network::Create::default()
-        })),
-        Command::ConfigureProfile {
-            project: text("default"),
-            name: text("default"),
-            wanted: Box::new(wanted),
-            expected: None,
-        },
-        Command::ImportImage(Box::new(image::Import {
-            project: text("default"),
-            facts,
-            properties: Config::new(),
-            public: false,
-            auto_update: false,
-            profiles: Vec::new(),
-            aliases: vec![(text("test"), String::new())],
-            node: None,
-        })),
-    ]
+    let (ephemeral, start) = (random.one_in(6), random.one_in(2));
+    Create { ephemeral, source, start, ..instance(name) }
 }
