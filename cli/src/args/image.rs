@@ -92,7 +92,7 @@ pub(crate) struct AliasListArgs {
 pub(crate) struct BuildArgs {
     /// busybox, debian/11, debian/12 or debian/13
     pub(crate) recipe: String,
-    /// Where the packages come from
+    /// Take packages from here alone, without security updates [default: where apt gets this host's]
     #[arg(long, value_name = "URL")]
     pub(crate) mirror: Option<String>,
     /// Packages to add; repeat or separate by commas

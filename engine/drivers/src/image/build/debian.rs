@@ -9,8 +9,6 @@ use stapes_core::port::DriverError;
 
 use super::{Tree, failed, process, write_files};
 
-const MIRROR: &str = "http://deb.debian.org/debian";
-const SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
 const SOURCES_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct Debian {
     pub variant: Variant,
     /// Packages beyond those that make a guest.
     pub include: Vec<String>,
-    /// Where packages come from; otherwise where this host gets its own.
+    /// Where all packages come from, without security updates; otherwise where this host gets its own.
     pub mirror: Option<String>,
 }
 
@@ -63,9 +61,8 @@ impl Debian {
         };
         match &self.mirror {
             Some(mirror) if !address(mirror) => {
-                let text =
-                    format!("{mirror:?} is not a mirror, want e.g. {MIRROR}; nothing was built");
-                Err(DriverError::Refused(text))
+                let text = format!("{mirror:?} is not a mirror: want http://, https:// or file:/");
+                Err(DriverError::Refused(format!("{text}; nothing was built")))
             }
             Some(_) | None => Ok(()),
         }
@@ -139,7 +136,8 @@ pub(super) async fn make(
         return Err(DriverError::Refused("building a Debian needs root; run it with sudo".into()));
     }
     let root = place.join("rootfs");
-    process::run(command(debian, place, &root), "mmdebstrap", tell).await?;
+    let sources = sources(debian, &host_sources())?;
+    process::run(command(debian, place, &root, &sources), "mmdebstrap", tell).await?;
     tell("making it a guest");
     furnish(&root)?;
     let release = debian.release;
@@ -155,7 +153,12 @@ pub(super) async fn make(
     Ok(Tree { root, properties })
 }
 
-fn command(debian: &Debian, place: &Path, root: &Path) -> tokio::process::Command {
+fn command(
+    debian: &Debian,
+    place: &Path,
+    root: &Path,
+    sources: &[String],
+) -> tokio::process::Command {
     let suite = debian.release.suite();
     let mut packages = debian.release.packages();
     packages.extend(debian.include.iter().map(String::as_str));
@@ -173,27 +176,28 @@ fn command(debian: &Debian, place: &Path, root: &Path) -> tokio::process::Comman
     }
     command
         .arg("--customize-hook=chroot \"$1\" systemctl enable systemd-networkd systemd-resolved");
-    command.arg(suite).arg(root);
-    for line in sources(debian) {
-        command.arg(line);
-    }
+    command.arg(suite).arg(root).args(sources);
     command
 }
 
-/// As lines of an apt sources.list.
-fn sources(debian: &Debian) -> Vec<String> {
+/// As lines of an apt sources.list. We name no mirror ourselves: it is the user's or the host's.
+fn sources(debian: &Debian, host: &str) -> Result<Vec<String>, DriverError> {
     let suite = debian.release.suite();
     if let Some(mirror) = &debian.mirror {
-        return vec![format!("deb {mirror} {suite} main")];
+        return Ok(vec![format!("deb {mirror} {suite} main")]);
     }
-    let text = host_sources();
-    let main = mirror_of(&text, "/debian").unwrap_or_else(|| MIRROR.into());
-    let security = mirror_of(&text, "/debian-security").unwrap_or_else(|| SECURITY_MIRROR.into());
-    vec![
-        format!("deb {main} {suite} main"),
-        format!("deb {main} {suite}-updates main"),
-        format!("deb {security} {suite}-security main"),
-    ]
+    let Some(main) = mirror_of(host, "/debian") else {
+        return Err(DriverError::Refused(
+            "this host's apt sources name no Debian mirror; nothing was built: name one with \
+             --mirror URL"
+                .into(),
+        ));
+    };
+    let mut lines =
+        vec![format!("deb {main} {suite} main"), format!("deb {main} {suite}-updates main")];
+    let security = mirror_of(host, "/debian-security");
+    lines.extend(security.map(|security| format!("deb {security} {suite}-security main")));
+    Ok(lines)
 }
 
 fn host_sources() -> String {
@@ -289,19 +293,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_mirror_is_found_in_both_formats() {
-        let new = "Types: deb\nURIs: http://mirror/debian\nSuites: bookworm\n\nURIs: http://mirror/debian-security/\n";
-        let old = "deb [arch=amd64] https://other/pub/debian/ bookworm main\n# deb http://no/debian x main\n";
-        assert_eq!(mirror_of(new, "/debian").as_deref(), Some("http://mirror/debian"));
+    fn the_hosts_mirrors_are_found_in_both_formats() {
+        let sources = |host: &str| sources(&Debian::new(Release::Bookworm), host).unwrap();
+        let new = "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\n\n\
+                   URIs: http://mirror.example/debian-security/\n";
         assert_eq!(
-            mirror_of(new, "/debian-security").as_deref(),
-            Some("http://mirror/debian-security")
+            sources(new),
+            [
+                "deb http://mirror.example/debian bookworm main",
+                "deb http://mirror.example/debian bookworm-updates main",
+                "deb http://mirror.example/debian-security bookworm-security main",
+            ]
         );
-        assert_eq!(mirror_of(old, "/debian").as_deref(), Some("https://other/pub/debian"));
+        let old = "# deb http://no.example/debian x main\n\
+                   deb [arch=amd64] https://mirror.example/pub/debian/ bookworm main\n";
         assert_eq!(
-            mirror_of("deb https://deb.nodesource.com/node_20.x nodistro main", "/debian"),
-            None
+            sources(old),
+            [
+                "deb https://mirror.example/pub/debian bookworm main",
+                "deb https://mirror.example/pub/debian bookworm-updates main",
+            ]
         );
+    }
+
+    #[test]
+    fn without_a_mirror_of_the_hosts_one_must_be_named() {
+        let mut debian = Debian::new(Release::Bookworm);
+        let host = "deb https://mirror.example/node_20.x nodistro main";
+        let refusal = sources(&debian, host).unwrap_err().to_string();
+        assert!(refusal.contains("--mirror URL"), "{refusal}");
+        debian.mirror = Some("http://mirror.example/debian".into());
+        let named = ["deb http://mirror.example/debian bookworm main"];
+        assert_eq!(sources(&debian, host).unwrap(), named);
     }
 
     #[test]
