@@ -32,7 +32,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$(id -u)" = 0 ] || fail "real guests need root: sudo $0   (without root: stapes daemon --simulated)"
-command -v cargo >/dev/null || [ -n "${STAPES_BIN:-}" ] || fail "cargo is not there: install Rust first (https://rustup.rs)"
+command -v cargo >/dev/null || [ -n "${STAPES_BIN:-}" ] || fail "cargo is not there: install Rust first"
 
 # ---- What it does is timed and told -------------------------------------------------------------
 

