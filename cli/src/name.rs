@@ -4,9 +4,6 @@ use crate::failure::{Failure, Result};
 
 /// Incus's name for the daemon on this machine.
 const LOCAL: &str = "local";
-/// Incus's name for its public image server.
-const IMAGES: &str = "images";
-pub(crate) const IMAGES_URL: &str = "https://images.linuxcontainers.org";
 
 /// Takes `local:` off.
 pub(crate) fn local(text: &str) -> Result<&str> {
@@ -39,22 +36,10 @@ pub(crate) fn instance_or_snapshot(text: &str) -> Result<InstanceOrSnapshot> {
     Ok(InstanceOrSnapshot { instance: instance.to_owned(), snapshot })
 }
 
-/// Where an image comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ImageName {
-    /// An alias or a fingerprint's first digits, in the daemon's own store.
-    Here(String),
-    /// An alias on a simplestreams server.
-    Server { url: String, alias: String },
-}
-
-pub(crate) fn image(text: &str) -> Result<ImageName> {
-    match text.split_once(':') {
-        Some((IMAGES, alias)) => {
-            Ok(ImageName::Server { url: IMAGES_URL.to_owned(), alias: alias.to_owned() })
-        }
-        _ => local(text).map(|name| ImageName::Here(name.to_owned())),
-    }
+/// An image: an alias, or a fingerprint's first digits. The daemon asks no image server, so `images:`,
+/// Incus's name for its public one, means what was built or imported here under the same alias.
+pub(crate) fn image(text: &str) -> Result<&str> {
+    text.strip_prefix("images:").map_or_else(|| local(text), Ok)
 }
 
 /// Anything that has a history: what `log`, `show`, `why` … are asked about.
@@ -187,8 +172,9 @@ mod tests {
         let named = instance_or_snapshot("web/s0").unwrap();
         assert_eq!((named.instance.as_str(), named.snapshot.as_deref()), ("web", Some("s0")));
         assert!(instance_or_snapshot("web/").is_err());
-        assert_eq!(image("alpine/3.20").unwrap(), ImageName::Here("alpine/3.20".to_owned()));
-        assert!(matches!(image("images:debian/12").unwrap(), ImageName::Server { .. }));
+        assert_eq!(image("local:alpine/3.20").unwrap(), "alpine/3.20");
+        assert_eq!(image("images:debian/12").unwrap(), "debian/12");
+        assert!(image("prod:debian/12").is_err());
     }
 
     #[test]

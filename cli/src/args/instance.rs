@@ -50,7 +50,7 @@ const LAUNCH_HELP: &str = "\
 Configuration in YAML is read from standard input when that is a file or a pipe.
 
 Examples:
-  stapes launch images:debian/12 web
+  stapes launch debian/12 web
   stapes launch debian/12 web -c limits.memory=2GiB -c limits.cpu=2 -m \"blog, ticket 812\"
   stapes launch debian/12 big --vm -d root,size=20GiB
   stapes launch debian/12 web < web.yaml";
@@ -84,7 +84,7 @@ Examples:
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NewInstanceArgs {
-    /// The image: an alias, a fingerprint, or images:ALIAS. With --empty: the name
+    /// The image: an alias or a fingerprint. With --empty: the name
     pub(crate) image: Option<String>,
     /// The instance's name; one is drawn if it is left out
     pub(crate) name: Option<String>,

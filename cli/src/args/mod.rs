@@ -30,7 +30,7 @@ use crate::{
 const AFTER_HELP: &str = "\
 Examples:
   stapes init --auto                       make the default pool, network and profile
-  stapes launch images:debian/12 web       a container from an image, started
+  stapes launch debian/12 web              a container from an image, started
   stapes shell web                         a root shell in it
   stapes log web                           all that ever happened to it
   stapes undo 01JD9A                       take one operation back
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn incus_users_fingers_are_understood() {
         for line in [
-            "stapes launch images:debian/12 web -c limits.memory=2GiB -d root,size=9GiB -p a,b --vm",
+            "stapes launch debian/12 web -c limits.memory=2GiB -d root,size=9GiB -p a,b --vm",
             "stapes init --auto",
             "stapes admin init --preseed",
             "stapes ls -c nsm4 -f csv,noheader type=container",

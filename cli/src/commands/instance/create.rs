@@ -15,8 +15,7 @@ use crate::{
     args::instance::{CreateArgs, NewInstanceArgs},
     exit::ExitStatus,
     failure::{Failure, Result},
-    input,
-    name::{self, ImageName},
+    input, name,
     operation::submit,
     pairs,
     session::Session,
@@ -41,7 +40,7 @@ pub(crate) async fn create(
     let mut post = InstancesPost {
         instance: from_stdin(session)?,
         name: name.clone().unwrap_or_default(),
-        source: image.map_or_else(empty_source, source),
+        source: source(image),
         instance_type: args.instance_type.clone().unwrap_or_default(),
         kind: if args.vm { "virtual-machine" } else { "container" }.to_owned(),
         start,
@@ -71,7 +70,7 @@ pub(crate) async fn create(
 }
 
 /// With `--empty` there is no image, so the first word is the name.
-fn source_and_name(args: &NewInstanceArgs) -> Result<(Option<ImageName>, Option<String>)> {
+fn source_and_name(args: &NewInstanceArgs) -> Result<(Option<&str>, Option<String>)> {
     let local = |text: &Option<String>| {
         text.as_deref().map(|text| name::local(text).map(str::to_owned)).transpose()
     };
@@ -83,30 +82,21 @@ fn source_and_name(args: &NewInstanceArgs) -> Result<(Option<ImageName>, Option<
         (true, None, name) => Ok((None, local(name)?)),
         (false, Some(image), name) => Ok((Some(name::image(image)?), local(name)?)),
         (false, None, _) => Err(Failure::usage("say which image to make it from, or --empty")
-            .hint("stapes launch images:debian/12 web")
+            .hint("stapes launch debian/12 web")
             .hint("stapes image list")),
     }
 }
 
-fn empty_source() -> InstanceSource {
-    InstanceSource { kind: "none".to_owned(), ..InstanceSource::default() }
-}
-
-pub(crate) fn source(image: ImageName) -> InstanceSource {
+pub(crate) fn source(image: Option<&str>) -> InstanceSource {
+    let Some(image) = image else {
+        return InstanceSource { kind: "none".to_owned(), ..InstanceSource::default() };
+    };
     let source = InstanceSource { kind: "image".to_owned(), ..InstanceSource::default() };
-    match image {
-        // The daemon looks for an alias first and takes a fingerprint's beginning too.
-        ImageName::Here(name) if looks_like_fingerprint(&name) => {
-            InstanceSource { fingerprint: name, ..source }
-        }
-        ImageName::Here(name) => InstanceSource { alias: name, ..source },
-        ImageName::Server { url, alias } => InstanceSource {
-            alias,
-            server: url,
-            protocol: "simplestreams".to_owned(),
-            mode: "pull".to_owned(),
-            ..source
-        },
+    // The daemon looks for an alias first and takes a fingerprint's beginning too.
+    if looks_like_fingerprint(image) {
+        InstanceSource { fingerprint: image.to_owned(), ..source }
+    } else {
+        InstanceSource { alias: image.to_owned(), ..source }
     }
 }
 

@@ -4,7 +4,7 @@ use stapes_api::{
     client::Method,
     wire::{
         StatusCode,
-        instance::{Instance, InstanceRebuildPost, InstanceSource},
+        instance::{Instance, InstanceRebuildPost},
         instance_state::InstanceStatePut,
     },
 };
@@ -30,7 +30,7 @@ pub(crate) async fn run(session: &Session, args: RebuildArgs) -> Result<ExitStat
         (true, _) => return Err(Failure::usage("--empty takes no image, only the instance")),
         (false, _) => {
             return Err(Failure::usage("say which image to rebuild it from, or --empty")
-                .hint("stapes rebuild images:debian/12 web"));
+                .hint("stapes rebuild debian/12 web"));
         }
     };
     let object = Object::instance(instance)?;
@@ -40,8 +40,7 @@ pub(crate) async fn run(session: &Session, args: RebuildArgs) -> Result<ExitStat
         let put = InstanceStatePut { timeout: -1, force: true, ..Default::default() };
         change(session, Action::Stop, &object.name, put).await?;
     }
-    let empty = || InstanceSource { kind: "none".to_owned(), ..InstanceSource::default() };
-    let post = InstanceRebuildPost { source: image.map_or_else(empty, source) };
+    let post = InstanceRebuildPost { source: source(image) };
     let path = format!("{}/rebuild", object.path);
     let what = format!("rebuilding {}", object.name);
     if submit(session, Method::POST, &path, &post, &what).await?.finished() {
