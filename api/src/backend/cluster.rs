@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use stapes_core::{ids::NodeId, port::peer::PeerAddress};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -74,15 +75,27 @@ pub struct Founding {
 
 /// How log servers that are not ours let a node in, beside what their URLs say. Texts of files; empty
 /// is none.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LogAccess {
     /// Who signed the servers' certificates, PEM.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub authority: String,
     /// What this side shows, PEM.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub key: String,
     /// What `nsc` hands out: a JWT with its seed, or a seed alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub credentials: String,
+}
+
+impl LogAccess {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl fmt::Debug for LogAccess {

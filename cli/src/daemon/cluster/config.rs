@@ -4,7 +4,6 @@
 //! alone, whatever else lies beside it. It appears whole, after all that it speaks of.
 
 use std::{
-    fmt,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -12,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use stapes_api::backend::LogAccess;
 use stapes_core::ids::NodeId;
 use uuid::Uuid;
 
@@ -43,35 +43,10 @@ pub(crate) enum LogPlace {
     /// Somebody else.
     External {
         servers: Vec<String>,
-        #[serde(default, skip_serializing_if = "ExternalAccess::is_empty")]
-        access: ExternalAccess,
+        /// Joiners are handed it, too.
+        #[serde(default, skip_serializing_if = "LogAccess::is_empty")]
+        access: LogAccess,
     },
-}
-
-/// How they let a node in, beside what their URLs say: the texts of files, which joiners are handed.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct ExternalAccess {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) authority: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) certificate: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) key: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) credentials: String,
-}
-
-impl ExternalAccess {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl fmt::Debug for ExternalAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExternalAccess").finish_non_exhaustive()
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -151,5 +126,24 @@ mod tests {
         fs::write(directory.cluster_config(), "{\"cluster\"").unwrap();
         let error = ClusterConfig::read(&directory).unwrap_err();
         assert!(error.to_string().contains("join again"), "{error}");
+    }
+
+    /// Daemons of other versions read the file, and joiners are sent the place.
+    #[test]
+    fn what_is_not_needed_to_reach_the_log_is_not_written() {
+        let place = |credentials: &str| LogPlace::External {
+            servers: vec!["nats://10.0.0.9:4222".to_owned()],
+            access: LogAccess { credentials: credentials.to_owned(), ..LogAccess::default() },
+        };
+        for (place, text) in [
+            (place(""), r#"{"external":{"servers":["nats://10.0.0.9:4222"]}}"#),
+            (
+                place("SU0"),
+                r#"{"external":{"servers":["nats://10.0.0.9:4222"],"access":{"credentials":"SU0"}}}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&place).unwrap(), text);
+            assert_eq!(serde_json::from_str::<LogPlace>(text).unwrap(), place);
+        }
     }
 }

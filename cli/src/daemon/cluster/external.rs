@@ -7,10 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stapes_api::backend::LogAccess;
 use stapes_nats::{Authentication, ConnectConfig, TlsFiles, managed::server_name};
 use stapes_node::identity::ClusterIdentity;
 
-use super::{super::directory::Directory, config::ExternalAccess};
+use super::super::directory::Directory;
 
 /// How a seed alone begins: of a user's nkey.
 const SEED: &str = "SU";
@@ -34,14 +35,14 @@ pub(super) fn reached_by(
     directory: &Directory,
     identity: &ClusterIdentity,
     servers: &[String],
-    access: &ExternalAccess,
+    access: &LogAccess,
 ) -> Result<ConnectConfig, AccessError> {
     let dir = directory.cluster().join("external");
     let file = |name: &str, text: &String| match text.is_empty() {
         true => Ok(None),
         false => keep(&dir, name, text).map(Some),
     };
-    let ExternalAccess { authority, certificate, key, credentials } = access;
+    let LogAccess { authority, certificate, key, credentials } = access;
     let (authority, certificate) = (file("ca.pem", authority)?, file("cert.pem", certificate)?);
     let (key, path) = (file("key.pem", key)?, file("user", credentials)?);
     let (authority, tls) = match (authority, certificate, key) {

@@ -26,7 +26,7 @@ use super::{
     Alone,
     carry::{self, CarryError},
     clear::clear,
-    config::{ClusterConfig, ConfigError, ExternalAccess, LogPlace},
+    config::{ClusterConfig, ConfigError, LogPlace},
     external::{self, AccessError},
     refused,
     servers::{self, AddressError, Places},
@@ -85,14 +85,10 @@ async fn attempt(
     let log = if managed {
         LogPlace::Managed { keeper: true, peers: Vec::new() }
     } else {
-        let given = wanted.log_access.clone();
-        let access = ExternalAccess {
-            authority: given.authority,
-            certificate: given.certificate,
-            key: given.key,
-            credentials: given.credentials,
-        };
-        LogPlace::External { servers: wanted.log_servers.clone(), access }
+        LogPlace::External {
+            servers: wanted.log_servers.clone(),
+            access: wanted.log_access.clone(),
+        }
     };
     let config = ClusterConfig {
         cluster,
