@@ -8,6 +8,8 @@ use std::{
 
 use uuid::Uuid;
 
+use super::files;
+
 /// Where Incus users would look for it, under our own name.
 const DEFAULT: &str = "/var/lib/stapes";
 
@@ -147,10 +149,7 @@ impl Directory {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let id = Uuid::new_v4();
-                let partial = path.with_extension("partial");
-                fs::write(&partial, format!("{id}\n")).map_err(unusable)?;
-                fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(unusable)?;
-                fs::rename(&partial, &path).map_err(unusable)?;
+                files::replace(&path, format!("{id}\n").as_bytes()).map_err(unusable)?;
                 Ok(id)
             }
             Err(error) => Err(unusable(error)),

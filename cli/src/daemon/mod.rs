@@ -12,6 +12,7 @@ use crate::{
 
 mod cluster;
 mod directory;
+mod files;
 mod footing;
 mod host;
 mod identity;

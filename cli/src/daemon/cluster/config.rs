@@ -3,19 +3,14 @@
 //! The file is the switch: with it the daemon starts as a member, without it as a server that stands
 //! alone, whatever else lies beside it. It appears whole, after all that it speaks of.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stapes_api::backend::LogAccess;
 use stapes_core::ids::NodeId;
 use uuid::Uuid;
 
-use super::super::directory::Directory;
+use super::super::{directory::Directory, files};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterConfig {
@@ -84,24 +79,9 @@ impl ClusterConfig {
     pub(crate) fn write(&self, directory: &Directory) -> Result<(), ConfigError> {
         let path = directory.cluster_config();
         let failed = |source| ConfigError::Io { path: path.clone(), source };
-        let partial = path.with_extension("partial");
-        let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other).map_err(failed)?;
-        let mut options = File::options();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial);
-        let written = file.and_then(|mut file| {
-            file.write_all(&bytes)?;
-            file.sync_all()
-        });
-        written
-            .and_then(|()| fs::rename(&partial, &path))
-            .and_then(|()| sync_parent(&path))
-            .map_err(failed)
+        let bytes = serde_json::to_vec_pretty(self).map_err(io::Error::other);
+        bytes.and_then(|bytes| files::replace(&path, &bytes)).map_err(failed)
     }
-}
-
-/// A name in a directory is durable once the directory is.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use stapes_api::backend::LogAccess;
 use stapes_nats::{Authentication, ConnectConfig, TlsFiles, managed::server_name};
 use stapes_node::identity::ClusterIdentity;
 
-use super::super::directory::Directory;
+use super::super::{directory::Directory, files};
 
 /// How a seed alone begins: of a user's nkey.
 const SEED: &str = "SU";
@@ -67,16 +67,8 @@ pub(super) fn reached_by(
 
 fn keep(dir: &Path, name: &str, text: &str) -> Result<PathBuf, AccessError> {
     let path = dir.join(name);
-    let write = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let partial = path.with_extension("partial");
-        let mut options = fs::File::options();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-        io::Write::write_all(&mut file, text.as_bytes())?;
-        fs::rename(&partial, &path)
-    };
-    match write() {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    match made.and_then(|()| files::replace(&path, text.as_bytes())) {
         Ok(()) => Ok(path),
         Err(source) => Err(AccessError::Write { path, source }),
     }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use stapes_core::spec::{NetworkSpec, PoolSpec};
 
 use super::{
-    super::{directory::Directory, host::Drivers},
-    config::{ClusterConfig, sync_parent},
+    super::{directory::Directory, files, host::Drivers},
+    config::ClusterConfig,
 };
 
 /// Seals the old log aside. To be called before anything of the node's state is opened.
@@ -67,7 +67,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }?;
-    sync_parent(to)
+    files::sync_parent(to)
 }
 
 fn remove(dir: &Path) -> io::Result<()> {

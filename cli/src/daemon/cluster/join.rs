@@ -30,11 +30,11 @@ use stapes_node::identity::{
 use uuid::Uuid;
 
 use super::{
-    super::directory::Directory,
+    super::{directory::Directory, files},
     Alone,
     admit::{Admitted, Asked},
     clear::clear,
-    config::{ClusterConfig, ConfigError, sync_parent},
+    config::{ClusterConfig, ConfigError},
     found::{check_free_of, host},
     member::{MemberError, Reached, reach},
     refused,
@@ -121,7 +121,7 @@ pub(super) async fn join(
 /// Back to a node that stands alone.
 pub(crate) async fn undo(directory: &Directory) {
     let config = directory.cluster_config();
-    let removed = fs::remove_file(&config).and_then(|()| sync_parent(&config));
+    let removed = fs::remove_file(&config).and_then(|()| files::sync_parent(&config));
     match removed {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -269,18 +269,14 @@ async fn ask(token: &JoinToken, asked: &Asked) -> Result<Admitted, JoiningError>
 
 /// They take the place of this node's own when it is a member.
 fn keep_keys(directory: &Directory, admitted: &Admitted) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    use std::os::unix::fs::DirBuilderExt as _;
     let dir = directory.cluster().join("keys");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     for (name, bytes) in &admitted.keys {
         if name.contains('/') || !name.ends_with(".key") {
             return Err(io::Error::other(format!("{name:?} is no key's name")));
         }
-        let mut options = fs::File::options();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(name))?;
-        io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
+        files::replace(&dir.join(name), bytes)?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -24,7 +23,7 @@ use stapes_nats::{
 use stapes_node::identity::{ClusterIdentity, IdentityError};
 
 use super::{
-    super::directory::Directory,
+    super::{directory::Directory, files},
     config::{ClusterConfig, ConfigError, LogPlace, Neighbour},
     ears::MemberEars,
     external::{self, AccessError},
@@ -224,9 +223,8 @@ fn tls(identity: &ClusterIdentity) -> Result<TlsConfig, MemberError> {
     let path = files.dir.join("chain.crt");
     let chain =
         format!("{}\n{}", identity.certificate().pem().trim_end(), identity.authority_pem());
-    let partial = path.with_extension("partial");
-    let written = fs::write(&partial, chain).and_then(|()| fs::rename(&partial, &path));
-    written.map_err(|error| MemberError::Write(path.clone(), error))?;
+    files::replace(&path, chain.as_bytes())
+        .map_err(|error| MemberError::Write(path.clone(), error))?;
     Ok(TlsConfig::load(&TlsFiles {
         certificate: path,
         key: files.key,
