@@ -93,6 +93,9 @@ async fn two_members_share_a_server_that_is_not_theirs() {
     // What was done before is not done again: pretend guests of the old daemon are gone, and nothing
     // but their end is written.
     shows(&one, "before", "Stopped", |it| &it["status"]).await;
+    let own = |file: &str| std::fs::read(format!("/proc/{}/{file}", one.pid().unwrap())).unwrap();
+    assert_eq!(own("comm"), b"stapes\n", "the daemon that started anew keeps its name");
+    assert!(own("cmdline").starts_with(stapes().as_os_str().as_encoded_bytes()));
     let entries = history(&one, "before").await;
     launch(&one, "after", "", json!({})).await;
     assert_eq!(history(&one, "before").await, entries);

@@ -1,6 +1,11 @@
 //! `stapes daemon`: the composition root. Everything is wired here and nowhere else.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{
+    fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -52,13 +57,25 @@ pub(crate) async fn run(args: DaemonArgs, dir: PathBuf) -> Result<ExitStatus> {
 fn again() -> Failure {
     use std::os::unix::process::CommandExt as _;
     tracing::info!("starting anew");
-    // The file that runs, also if another has taken its name since.
-    let mut command = std::process::Command::new("/proc/self/exe");
-    let arguments = std::env::args_os();
-    let error = command.args(arguments.skip(1)).exec();
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program());
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
     Failure::local("the daemon cannot start anew", &error)
         .hint("stapes daemon")
         .effect("Guests that run are not touched.")
+}
+
+/// The file that runs: by its own name, so that the process keeps that, unless another file has taken
+/// it since.
+fn program() -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let running = PathBuf::from("/proc/self/exe");
+    let file = |path: &Path| fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+    let named = fs::read_link(&running).ok().filter(|named| file(named) == file(&running));
+    named.unwrap_or(running)
 }
 
 /// An error with its causes, each of which tells the operator something.
