@@ -72,8 +72,9 @@ impl Noun {
 
     const fn list_command(self) -> &'static str {
         match self {
-            Self::Instance | Self::Snapshot => "stapes list",
-            Self::Image => "stapes image list",
+            Self::Instance => "stapes list",
+            Self::Snapshot => "stapes snapshot list INSTANCE",
+            Self::Image => "stapes image list, or make one: stapes image build debian/12",
             Self::ImageAlias => "stapes image alias list",
             Self::Profile => "stapes profile list",
             Self::Project => "stapes project list",
@@ -142,7 +143,7 @@ impl Rejection {
             }
             Self::Busy { .. } => Some("wait for it or watch it: stapes op list".to_owned()),
             Self::WrongState { hint, .. } | Self::NotAllowed { hint, .. } => Some(hint.clone()),
-            Self::InUse { by, .. } => Some(format!("used by: {}", by.join(", "))),
+            Self::InUse { .. } => Some("take it out of what uses it first".to_owned()),
             Self::Stale { .. } => Some("read it again, then repeat the change".to_owned()),
             Self::Invalid(_) | Self::Exhausted(_) => None,
         }
