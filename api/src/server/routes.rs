@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, Method},
     middleware::{self, Next},
     response::Response,
-    routing::{get, post, put},
+    routing::{any, get, post, put},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -221,6 +221,11 @@ fn storage() -> Router<Api> {
                 .patch(volumes::patch)
                 .post(volumes::rename)
                 .delete(volumes::delete),
+        )
+        .route("/storage-pools/{pool}/volumes/{kind}/{name}/snapshots", any(volumes::snapshots))
+        .route(
+            "/storage-pools/{pool}/volumes/{kind}/{name}/snapshots/{snapshot}",
+            any(volumes::snapshots),
         )
 }
 

@@ -239,6 +239,10 @@ pub(in crate::server) async fn rename(
     Ok(answer::created(&location))
 }
 
+pub(in crate::server) async fn snapshots() -> Answer {
+    Err(Fault::not_implemented("Snapshots of storage volumes are not supported"))
+}
+
 pub(in crate::server) async fn delete(
     State(api): State<Api>,
     Path((pool, kind, name)): Path<(String, String, String)>,
