@@ -6,7 +6,7 @@ use stapes_api::{
     wire::{StatusCode, instance::Instance, instance_state::InstanceStatePut},
 };
 
-use super::state::{Action, change};
+use super::state::while_stopped;
 use crate::{
     args::instance::PublishArgs,
     commands::{image::alias, object::Object},
@@ -32,13 +32,6 @@ pub(crate) async fn run(session: &Session, args: PublishArgs) -> Result<ExitStat
                 object.name
             )));
     }
-    if must_stop {
-        let put = InstanceStatePut { timeout: -1, ..Default::default() };
-        change(session, Action::Stop, &object.name, put).await?;
-    }
-    if args.reuse {
-        alias::take_away(session, &args.alias).await?;
-    }
     let (kind, name) = match &source.snapshot {
         Some(snapshot) => ("snapshot", format!("{}/{snapshot}", source.instance)),
         None => ("instance", source.instance.clone()),
@@ -56,11 +49,18 @@ pub(crate) async fn run(session: &Session, args: PublishArgs) -> Result<ExitStat
         body["expires_at"] = json!(expiry);
     }
     let what = format!("publishing {}", args.source);
-    let outcome = submit(session, Method::POST, "/1.0/images", &body, &what).await?;
-    if must_stop {
-        let put = InstanceStatePut { timeout: -1, ..Default::default() };
-        change(session, Action::Start, &object.name, put).await?;
-    }
+    let published = async {
+        if args.reuse {
+            alias::take_away(session, &args.alias).await?;
+        }
+        submit(session, Method::POST, "/1.0/images", &body, &what).await
+    };
+    let outcome = if must_stop {
+        let stop = InstanceStatePut { timeout: -1, ..Default::default() };
+        while_stopped(session, &object.name, stop, published).await?
+    } else {
+        published.await?
+    };
     if let Outcome::Finished(operation) = outcome {
         let made = operation.metadata.as_ref().and_then(|metadata| metadata.get("fingerprint"));
         session.printer.line(made.and_then(Value::as_str).unwrap_or_default())?;

@@ -9,10 +9,7 @@ use stapes_api::{
     },
 };
 
-use super::{
-    create::source,
-    state::{Action, change},
-};
+use super::{create::source, state::while_stopped};
 use crate::{
     args::instance::RebuildArgs,
     commands::object::Object,
@@ -36,19 +33,18 @@ pub(crate) async fn run(session: &Session, args: RebuildArgs) -> Result<ExitStat
     let object = Object::instance(instance)?;
     let found: Instance = object.explain(session, session.get(&object.path).await).await?;
     let running = found.status_code == StatusCode::RUNNING;
-    if running && args.force {
-        let put = InstanceStatePut { timeout: -1, force: true, ..Default::default() };
-        change(session, Action::Stop, &object.name, put).await?;
-    }
     let post = InstanceRebuildPost { source: source(image) };
     let path = format!("{}/rebuild", object.path);
     let what = format!("rebuilding {}", object.name);
-    if submit(session, Method::POST, &path, &post, &what).await?.finished() {
+    let rebuilt = submit(session, Method::POST, &path, &post, &what);
+    let outcome = if running && args.force {
+        let stop = InstanceStatePut { timeout: -1, force: true, ..Default::default() };
+        while_stopped(session, &object.name, stop, rebuilt).await?
+    } else {
+        rebuilt.await?
+    };
+    if outcome.finished() {
         session.printer.say(&format!("{} is rebuilt", object.name));
-    }
-    if running && args.force {
-        let put = InstanceStatePut { timeout: -1, ..Default::default() };
-        change(session, Action::Start, &object.name, put).await?;
     }
     Ok(ExitStatus::Done)
 }

@@ -109,8 +109,25 @@ async fn attach(
     console::run(session, console).await
 }
 
+/// Does what cannot be done while it runs: stopped as `stop` says, it is started again also when the
+/// work fails.
+pub(super) async fn while_stopped<T>(
+    session: &Session,
+    name: &str,
+    stop: InstanceStatePut,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    change(session, Action::Stop, name, stop).await?;
+    let done = work.await;
+    let start = InstanceStatePut { timeout: -1, ..Default::default() };
+    let started = change(session, Action::Start, name, start).await;
+    // Why the work failed says more than why the start did.
+    let done = done?;
+    started.map(|()| done)
+}
+
 /// One instance to one state.
-pub(crate) async fn change(
+pub(super) async fn change(
     session: &Session,
     action: Action,
     name: &str,
