@@ -1,5 +1,7 @@
 //! Names of things as they are typed: `[local:]web`, `web/snap0`, `net/br0`, `vol/pool/data`.
 
+use stapes_api::client::escape;
+
 use crate::failure::{Failure, Result};
 
 /// Incus's name for the daemon on this machine.
@@ -129,6 +131,11 @@ impl Resource {
         }
     }
 
+    /// As it is typed.
+    pub(crate) fn typed(&self) -> String {
+        if self.kind == Kind::Instance { self.name.clone() } else { self.log_name() }
+    }
+
     /// Its URL's path.
     pub(crate) fn path(&self) -> String {
         let name = escape(&self.name);
@@ -145,20 +152,6 @@ impl Resource {
             Kind::Node => format!("/1.0/cluster/members/{name}"),
         }
     }
-}
-
-/// One segment of a path, or a query's value: everything but the unreserved is escaped.
-pub(crate) fn escape(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
 //! `stapes history`: the revisions of one thing.
 
-use super::{read, record::Record};
+use super::{read, record::Record, unheard_of};
 use crate::{
-    args::event::HistoryArgs,
-    exit::ExitStatus,
-    failure::{Failure, Result},
-    name::Resource,
-    output::Listing,
+    args::event::HistoryArgs, exit::ExitStatus, failure::Result, name::Resource, output::Listing,
     session::Session,
 };
 
@@ -22,12 +18,7 @@ pub(crate) async fn run(session: &Session, args: HistoryArgs) -> Result<ExitStat
     })
     .await?;
     if records.is_empty() {
-        return Err(Failure::new(
-            ExitStatus::NotFound,
-            "not-found",
-            format!("nothing ever happened to {}", resource.log_name()),
-        )
-        .hint("stapes log"));
+        return Err(unheard_of(&resource));
     }
     let skipped = records.len().saturating_sub(args.limit);
     let titles = ["Revision", "Sequence", "Time", "Who", "What", "Content", "Reason"];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::Local;
 use serde_json::Value;
 
-use super::{moment, read, record::Record};
+use super::{moment, read, record::Record, unheard_of};
 use crate::{
     args::event::LogQueryArgs,
     exit::ExitStatus,
@@ -49,6 +49,9 @@ pub(crate) async fn run(session: &Session, args: LogQueryArgs) -> Result<ExitSta
         true
     })
     .await?;
+    if let Some(resource) = resource.filter(|_| start == 0 && seen.events == 0) {
+        return Err(unheard_of(&resource));
+    }
     let mut records: Vec<Record> = kept.into();
     if !args.reverse {
         records.reverse();

@@ -15,7 +15,12 @@ pub(crate) mod undo;
 pub(crate) mod why;
 
 use self::record::{Line, Record};
-use crate::{failure::Result, session::Session};
+use crate::{
+    exit::ExitStatus,
+    failure::{Failure, Result},
+    name::Resource,
+    session::Session,
+};
 
 /// The records after `since`, oldest first, up to the newest there is now. `keep` sees each one;
 /// it answers whether to go on.
@@ -42,4 +47,10 @@ pub(crate) async fn read(
         }
     }
     Ok(())
+}
+
+/// The log has not one event of it.
+fn unheard_of(resource: &Resource) -> Failure {
+    let message = format!("nothing ever happened to {}", resource.log_name());
+    Failure::new(ExitStatus::NotFound, "not-found", message).hint("stapes log")
 }

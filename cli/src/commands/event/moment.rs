@@ -60,7 +60,7 @@ async fn sequence_of_revision(
             format!("{} has no revision r{revision}", resource.log_name()),
         )
         .fact(format!("The newest is r{newest}."))
-        .hint(format!("stapes history {}", resource.name))
+        .hint(format!("stapes history {}", resource.typed()))
     })
 }
 

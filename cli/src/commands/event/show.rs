@@ -32,5 +32,5 @@ pub(crate) async fn state(
         None => session.value(&resource.path()).await,
         Some(at) => session.value(&format!("{}?at={}", resource.path(), escape(at))).await,
     }
-    .map_err(|failure| failure.hint(format!("stapes log {}", resource.name)))
+    .map_err(|failure| failure.hint(format!("stapes log {}", resource.typed())))
 }

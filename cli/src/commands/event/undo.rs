@@ -33,10 +33,10 @@ struct Step {
 
 pub(crate) async fn run(session: &Session, args: UndoArgs) -> Result<ExitStatus> {
     let id = operation::resolve(session, &args.operation).await?;
-    let touched = touched(session, &id).await?;
+    let (first, touched) = touched(session, &id).await?;
     let mut steps = Vec::new();
-    for (resource, range) in &touched {
-        steps.extend(take_back(session, &Resource::parse(resource)?, *range).await?);
+    for (resource, last) in &touched {
+        steps.extend(take_back(session, &Resource::parse(resource)?, first, *last).await?);
     }
     if steps.is_empty() {
         session.printer.say(&format!("op {id} changed nothing that can still be seen"));
@@ -70,14 +70,18 @@ fn with_reason(session: &Session, id: &str) -> Session {
     session
 }
 
-/// The things that an operation changed, with its first and last sequence on each.
-async fn touched(session: &Session, id: &str) -> Result<BTreeMap<String, (u64, u64)>> {
-    let mut touched: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+/// The first sequence of an operation, and the things that it changed with its last sequence on each.
+/// What was before is asked for at the sequence before the first: a commit is seen as a whole or not
+/// at all, and an operation's own record comes before those of the things.
+async fn touched(session: &Session, id: &str) -> Result<(u64, BTreeMap<String, u64>)> {
+    let mut first = None;
+    let mut touched = BTreeMap::new();
     read(session, 0, None, |record: Record| {
-        if record.operation == id && !record.resource.starts_with("operation/") {
-            let range =
-                touched.entry(record.resource).or_insert((record.sequence, record.sequence));
-            range.1 = record.sequence;
+        if record.operation == id {
+            first.get_or_insert(record.sequence);
+            if !record.resource.starts_with("operation/") {
+                touched.insert(record.resource, record.sequence);
+            }
         }
         true
     })
@@ -91,15 +95,16 @@ async fn touched(session: &Session, id: &str) -> Result<BTreeMap<String, (u64, u
     }
     // Names are reserved with what they name; undoing that frees them.
     touched.retain(|resource, _| !resource.starts_with("name/"));
-    Ok(touched)
+    Ok((first.unwrap_or_default(), touched))
 }
 
 async fn take_back(
     session: &Session,
     resource: &Resource,
-    (first, last): (u64, u64),
+    first: u64,
+    last: u64,
 ) -> Result<Vec<Step>> {
-    let before = past(session, resource, first - 1).await?;
+    let before = past(session, resource, first.saturating_sub(1)).await?;
     let after = past(session, resource, last).await?;
     match (before, after) {
         (None, None) => Ok(Vec::new()),
@@ -109,7 +114,7 @@ async fn take_back(
             "cannot-undo",
             format!("{} was deleted; its content is gone", resource.log_name()),
         )
-        .hint(format!("stapes show {} --at {}", resource.name, first - 1))
+        .hint(format!("stapes show {} --at {}", resource.typed(), first - 1))
         .effect("Nothing was changed.")),
         (Some(before), Some(after)) => changed(session, resource, &before, &after).await,
     }
@@ -229,7 +234,7 @@ fn changed_since(resource: &Resource, key: &str) -> Failure {
         "changed-since",
         format!("`{key}` of {} was changed again since", resource.log_name()),
     )
-    .hint(format!("stapes log {}", resource.name))
+    .hint(format!("stapes log {}", resource.typed()))
     .effect("Nothing was changed.")
 }
 

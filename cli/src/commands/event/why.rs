@@ -3,7 +3,7 @@
 use chrono::Local;
 use serde_json::Value;
 
-use super::{placement, read, record::Record};
+use super::{placement, read, record::Record, unheard_of};
 use crate::{
     args::event::WhyArgs,
     commands::{object::Object, text},
@@ -62,13 +62,7 @@ async fn state(session: &Session, resource: &Resource) -> Result<ExitStatus> {
     let status = now.as_ref().map(|now| text(now, "status")).unwrap_or_default();
     let record =
         newest(session, resource, |record| !record.kind.ends_with("config-changed")).await?;
-    let record = record.ok_or_else(|| {
-        Failure::new(
-            ExitStatus::NotFound,
-            "not-found",
-            format!("nothing ever happened to {}", resource.log_name()),
-        )
-    })?;
+    let record = record.ok_or_else(|| unheard_of(resource))?;
     let shown = if status.is_empty() { "not there".to_owned() } else { status };
     session.printer.line(&format!("{}  {shown}", resource.log_name()))?;
     session.printer.line(&format!("  {}", told(&record)))?;
