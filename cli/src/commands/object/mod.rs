@@ -203,6 +203,12 @@ impl Object {
 
 /// The failure with the names that were perhaps meant.
 async fn missing(session: &Session, object: &Object, failure: Failure) -> Failure {
+    let failure = failure.effect("Nothing was changed.");
+    // What is not there may be something else: a snapshot of the instance, the project.
+    let not_found = format!("{} not found", object.noun.as_str());
+    if !failure.message().to_lowercase().ends_with(&not_found) {
+        return failure;
+    }
     let (list, hint) = match object.noun {
         Noun::Instance => ("/1.0/instances", "stapes list"),
         Noun::Profile => ("/1.0/profiles", "stapes profile list"),
