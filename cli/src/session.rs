@@ -111,6 +111,8 @@ fn interrupted() -> Failure {
 }
 
 const BROKEN: &str = "connection-broke";
+/// It was accepted, and failed later.
+pub(crate) const FAILED: &str = "operation-failed";
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
@@ -132,7 +134,7 @@ impl From<ClientError> for Failure {
                     "" => format!("{}: failed without a reason", operation.description),
                     text => text.to_owned(),
                 };
-                Self::new(ExitStatus::Failed, "operation-failed", message)
+                Self::new(ExitStatus::Failed, FAILED, message)
                     .fact(format!("operation  {} ({})", operation.id, operation.description))
                     .hint(format!("stapes op show {}", operation.id))
             }

@@ -3,22 +3,24 @@
 use std::path::Path;
 
 use stapes_api::{
-    client::Method,
+    client::{Method, escape},
     wire::{
         ConfigMap, DevicesMap,
         instance::{InstancePut, InstanceSource, InstancesPost},
         network::Network,
+        profile::Profile,
     },
 };
 
 use crate::{
     args::instance::{CreateArgs, NewInstanceArgs},
+    commands::object::Object,
     exit::ExitStatus,
     failure::{Failure, Result},
     input, name,
     operation::submit,
     pairs,
-    session::Session,
+    session::{FAILED, Session},
 };
 
 pub(crate) async fn run(session: &Session, args: CreateArgs) -> Result<ExitStatus> {
@@ -47,7 +49,7 @@ pub(crate) async fn create(
     };
     apply_flags(session, args, &mut post.instance).await?;
     let path = match &args.config.target {
-        Some(node) => format!("/1.0/instances?target={}", stapes_api::client::escape(node)),
+        Some(node) => format!("/1.0/instances?target={}", escape(node)),
         None => "/1.0/instances".to_owned(),
     };
     let what = match (&name, start) {
@@ -56,7 +58,13 @@ pub(crate) async fn create(
         (None, true) => "launching an instance".to_owned(),
         (None, false) => "creating an instance".to_owned(),
     };
-    let outcome = submit(session, Method::POST, &path, &post, &what).await?;
+    let submitted = submit(session, Method::POST, &path, &post, &what).await;
+    let outcome = match (submitted, &name) {
+        (Err(failure), Some(name)) if failure.code() == FAILED => {
+            return Err(left_over(session, name, failure).await);
+        }
+        (submitted, _) => submitted?,
+    };
     let made = outcome.name("instances").map(str::to_owned).or_else(|| name.clone());
     if !outcome.finished() {
         return Ok(None);
@@ -67,6 +75,17 @@ pub(crate) async fn create(
         session.printer.line(&made)?;
     }
     Ok(Some(made))
+}
+
+/// What cannot be made is not there; what was made and cannot be started stays for another try.
+async fn left_over(session: &Session, name: &str, failure: Failure) -> Failure {
+    let path = format!("/1.0/instances/{}", escape(name));
+    match session.client.get::<serde_json::Value>(&path).await {
+        Ok(_) => failure
+            .hint(format!("stapes delete {name}"))
+            .effect(format!("{name} is created, and not started.")),
+        Err(_) => failure.effect("Nothing is left of it."),
+    }
 }
 
 /// With `--empty` there is no image, so the first word is the name.
@@ -131,14 +150,20 @@ async fn apply_flags(
     if let Some(pool) = &args.config.storage {
         devices.insert("root".to_owned(), root_disk(pool));
     }
-    merge(&mut devices, pairs::devices(&args.config.device)?);
-    put.devices = Some(devices);
-
     put.profiles = match (args.config.no_profiles, args.config.profile.as_slice()) {
         (true, _) => Some(Vec::new()),
         (false, []) => put.profiles.take(),
         (false, typed) => Some(typed.to_vec()),
     };
+    for (device, keys) in pairs::devices(&args.config.device)? {
+        if !keys.contains_key("type") && !devices.contains_key(&device) {
+            let inherited = inherited(session, put.profiles.as_deref(), &device).await?;
+            devices.insert(device.clone(), inherited);
+        }
+        devices.entry(device).or_default().extend(keys);
+    }
+    put.devices = Some(devices);
+
     if args.config.ephemeral {
         put.ephemeral = Some(true);
     }
@@ -146,6 +171,24 @@ async fn apply_flags(
         put.description.clone_from(&args.description);
     }
     Ok(())
+}
+
+/// What the profiles make of a device, the last one that has it; a key that is typed changes that.
+async fn inherited(
+    session: &Session,
+    profiles: Option<&[String]>,
+    device: &str,
+) -> Result<ConfigMap> {
+    let default = ["default".to_owned()];
+    for name in profiles.unwrap_or(&default).iter().rev() {
+        let object = Object::profile(name)?;
+        let profile: Profile = object.explain(session, session.get(&object.path).await).await?;
+        if let Some(keys) = profile.devices.get(device) {
+            return Ok(keys.clone());
+        }
+    }
+    Err(Failure::usage(format!("no profile brings a device `{device}`: say its type"))
+        .hint(format!("-d {device},type=disk,…")))
 }
 
 pub(crate) fn merge(devices: &mut DevicesMap, more: DevicesMap) {
@@ -162,7 +205,7 @@ pub(crate) fn root_disk(pool: &str) -> ConfigMap {
 
 /// A nic on a managed network, or on a bridge that is only there.
 pub(crate) async fn nic(session: &Session, network: &str) -> Result<ConfigMap> {
-    let object = crate::commands::object::Object::network(network)?;
+    let object = Object::network(network)?;
     let found: Network = object.explain(session, session.get(&object.path).await).await?;
     let keys: &[(&str, &str)] = if found.managed {
         &[("type", "nic"), ("network", &object.name), ("name", "eth0")]
