@@ -6,14 +6,41 @@ use crate::{
     session::Session,
 };
 
-const CODES: [(&str, &str); 22] = [
+const CODES: &[(&str, &str)] = &[
     ("invalid", "The request makes no sense to the daemon. Its reason is on the first line."),
     (
         "not-found",
         "There is no such thing in this project. What was deleted is still in `stapes log`.",
     ),
+    ("already-exists", "Something of this name is there already. Choose another name."),
     ("exists", "Something of this name is there already."),
-    ("changed-since", "Something else changed the same thing meanwhile. Look again and repeat."),
+    (
+        "wrong-state",
+        "What is asked for cannot be done while the instance runs, or while it does not.",
+    ),
+    ("busy", "An operation is under way on it: `stapes op list`. Wait for its end and repeat."),
+    ("in-use", "Something else needs it. Take it out of that first."),
+    ("not-allowed", "It can never be done to this thing. The hint says what can."),
+    ("forbidden", "You may not do this as who you are."),
+    ("exhausted", "There is no free address, number or room left to give out."),
+    ("changed-meanwhile", "It changed after it was read. Look again and repeat."),
+    ("changed-since", "Something else changed the same thing since the operation."),
+    ("not-kept", "What is asked about is not on the log: too old, removed, or still to come."),
+    (
+        "unavailable",
+        "The daemon cannot serve this now; nothing was changed. Its reason is on the first line.",
+    ),
+    (
+        "outcome-unknown",
+        "Whether it was done is not known yet. Look (`stapes log`) before you repeat it.",
+    ),
+    ("full", "The pool has no room left. Free space, or use another one."),
+    ("io", "The daemon cannot read or write a file. Its reason is on the first line."),
+    (
+        "driver-failed",
+        "The host did not do its part. The daemon's own log has the chain of causes.",
+    ),
+    ("internal", "The daemon made a mistake. Its own log says more."),
     ("not-implemented", "The daemon knows this path but not this request on it."),
     ("instance-running", "The instance must be stopped for this: `stapes stop NAME`."),
     ("cannot-undo", "What the operation took away is gone; the log still says what it was."),
@@ -98,3 +125,33 @@ VISUAL, EDITOR  the editor of `edit` [vi]
 NO_COLOR, CLICOLOR_FORCE, TERM=dumb   colour, as everywhere
 COLUMNS         the width of tables that do not go to a terminal
 ";
+
+#[cfg(test)]
+mod tests {
+    use stapes_core::{
+        operation::Verb,
+        rejection::{Noun, Rejection},
+    };
+
+    use super::CODES;
+
+    #[test]
+    fn every_refusal_of_the_daemon_is_explained() {
+        let (noun, text) = (Noun::Instance, String::new);
+        let all = [
+            Rejection::NotFound { noun, name: text() },
+            Rejection::AlreadyExists { noun, name: text() },
+            Rejection::Busy { verb: Verb::CreateInstance },
+            Rejection::WrongState { message: "", hint: text() },
+            Rejection::Invalid(text()),
+            Rejection::InUse { noun, by: Vec::new() },
+            Rejection::NotAllowed { message: text(), hint: text() },
+            Rejection::Stale { wanted: 1, actual: 2 },
+            Rejection::Exhausted(text()),
+        ];
+        for refusal in all {
+            let code = refusal.code();
+            assert!(CODES.iter().any(|(known, _)| *known == code), "{code} is not explained");
+        }
+    }
+}
