@@ -12,11 +12,16 @@ use crate::{
     commands::event::moment,
     exit::ExitStatus,
     failure::{Failure, Result},
+    name,
     output::{Listing, format::Shape},
     session::Session,
 };
 
-pub(crate) async fn run(session: &Session, args: ListArgs) -> Result<ExitStatus> {
+pub(crate) async fn run(session: &Session, mut args: ListArgs) -> Result<ExitStatus> {
+    // `local:` is all that is here, another remote is refused.
+    if let Some(remote) = args.filters.iter().position(|word| word.ends_with(':')) {
+        name::local(&args.filters.remove(remote))?;
+    }
     let session = &session.all_projects(args.all_projects);
     let mut columns = wanted_columns(&args)?;
     let filter = filter::parse(&args.filters);

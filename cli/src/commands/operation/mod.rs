@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stapes_api::client::{Method, escape};
 
-use super::{items, text};
+use super::{items, object::last_segment, text};
 use crate::{
     args::operation::{IdArgs, ListArgs, ShowArgs},
     exit::ExitStatus,
@@ -18,23 +18,30 @@ const FULL: usize = 36;
 
 pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<ExitStatus> {
     let session = &session.all_projects(args.all_projects);
-    let mut listing = Listing::new(&["Id", "Description", "State", "Created", "Who", "Error"]);
+    let mut listing = Listing::new(&["Id", "Description", "About", "State", "Created", "Error"]);
     let mut found = all(session, args.all).await?;
     found.sort_by_key(|value| text(value, "created_at"));
     for value in found {
-        let who = value.get("requestor").map(|actor| text(actor, "username")).unwrap_or_default();
+        let about = about(&value).join(", ");
         let row = vec![
             text(&value, "id"),
             text(&value, "description"),
+            about,
             text(&value, "status").to_uppercase(),
             text(&value, "created_at"),
-            who,
             text(&value, "err"),
         ];
         listing.push(row, value);
     }
     session.printer.listing(args.format.format, &listing)?;
     Ok(ExitStatus::Done)
+}
+
+/// The names of what an operation is about.
+fn about(operation: &Value) -> Vec<&str> {
+    let kinds = operation.get("resources").and_then(Value::as_object).into_iter().flatten();
+    let urls = kinds.filter_map(|(_, urls)| urls.as_array()).flatten().filter_map(Value::as_str);
+    urls.map(last_segment).collect()
 }
 
 /// Those in flight, or with `history` all that ever were, whatever their state.
