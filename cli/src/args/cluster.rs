@@ -24,12 +24,17 @@ pub(crate) enum ClusterCommand {
     Status(StatusArgs),
     /// Load, memory and pools of a member
     Info(ShowArgs),
+    /// Show a member as it is configured
     Show(ShowArgs),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(NameArgs),
+    /// Print one key
     Get(GetArgs),
+    /// Set keys, as KEY=VALUE
     Set(SetArgs),
+    /// Unset one key
     Unset(UnsetArgs),
+    /// Give a member another name
     Rename(RenameArgs),
     /// Take a member out of the cluster
     #[command(visible_alias = "rm")]
@@ -41,7 +46,9 @@ pub(crate) enum ClusterCommand {
     /// Say that a member that is offline runs nothing any more
     #[command(after_help = FENCE_HELP)]
     Fence(FenceArgs),
+    /// List join tokens that are open
     ListTokens(ListArgs),
+    /// Take a join token back
     RevokeToken(NameArgs),
     /// Groups of members, for --target @GROUP
     #[command(subcommand)]
@@ -160,16 +167,21 @@ pub(crate) enum GroupCommand {
     Add(MembershipArgs),
     /// Put a member into exactly these groups (separated by commas)
     Assign(AssignArgs),
+    /// Make a group of members
     Create(GroupCreateArgs),
+    /// Delete a group of members
     #[command(visible_alias = "rm")]
     Delete(NameArgs),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(NameArgs),
+    /// List groups of members
     #[command(visible_alias = "ls")]
     List(ListArgs),
     /// Take a member out of a group
     Remove(MembershipArgs),
+    /// Give a group of members another name
     Rename(RenameArgs),
+    /// Show a group of members as it is configured
     Show(ShowArgs),
 }
 

@@ -29,6 +29,7 @@ pub(crate) enum ImageCommand {
     Import(ImportArgs),
     /// Show what an image is
     Info(ShowArgs),
+    /// List images
     #[command(
         visible_alias = "ls",
         after_help = "Columns (-c, default lfpdatsu):\n  \
@@ -52,11 +53,15 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AliasCommand {
+    /// Make an alias
     Create(AliasCreateArgs),
+    /// Delete an alias
     #[command(visible_alias = "rm")]
     Delete(AliasArgs),
+    /// List aliases
     #[command(visible_alias = "ls")]
     List(AliasListArgs),
+    /// Give an alias another name
     Rename(AliasRenameArgs),
 }
 

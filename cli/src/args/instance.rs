@@ -101,7 +101,7 @@ pub(crate) struct NewInstanceArgs {
     /// Connect eth0 to this network
     #[arg(long, short, add = ArgValueCompleter::new(completion::networks))]
     pub(crate) network: Option<String>,
-    /// A size by its public cloud name (c2-m4, t2.micro)
+    /// A size: c2-m4 is two CPUs and 4 GiB
     #[arg(long = "type", short = 't')]
     pub(crate) instance_type: Option<String>,
     /// A virtual machine instead of a container

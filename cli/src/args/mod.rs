@@ -170,6 +170,7 @@ mod tests {
     fn describe(command: &clap::Command, prefix: &str, lines: &mut Vec<String>) {
         for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
             let name = format!("{prefix}{}", verb.get_name());
+            assert!(verb.get_about().is_some(), "`{name} --help` does not say what it does");
             let aliases: Vec<&str> = verb.get_visible_aliases().collect();
             let aliases = if aliases.is_empty() {
                 String::new()

@@ -18,6 +18,7 @@ pub(crate) enum NetworkCommand {
         stapes network create br2 --type=bridge ipv6.address=none"
     )]
     Create(CreateArgs),
+    /// Delete a network
     #[command(visible_alias = "rm")]
     Delete(NameArgs),
     /// Disconnect an instance from a network
@@ -26,18 +27,24 @@ pub(crate) enum NetworkCommand {
     DetachProfile(DetachArgs),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(NameArgs),
+    /// Print one key
     Get(GetArgs),
     /// Show a network's state: addresses, counters
     Info(ShowArgs),
+    /// List networks
     #[command(visible_alias = "ls")]
     List(ListArgs),
     /// All addresses in use
     ListAllocations(ListArgs),
     /// Addresses given out
     ListLeases(ShowArgs),
+    /// Give a network another name
     Rename(RenameArgs),
+    /// Set keys, as KEY=VALUE
     Set(SetArgs),
+    /// Show a network as it is configured
     Show(ShowArgs),
+    /// Unset one key
     Unset(UnsetArgs),
 }
 

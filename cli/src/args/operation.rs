@@ -9,6 +9,7 @@ pub(crate) enum OperationCommand {
     /// List what runs; with --all, what ever ran
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Show an operation, under way or ended
     Show(ShowArgs),
     /// Follow one until it ends
     Watch(IdArgs),

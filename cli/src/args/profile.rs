@@ -20,6 +20,7 @@ pub(crate) enum ProfileCommand {
     Copy(CopyArgs),
     /// Create a profile; YAML is read from stdin when that is a file or a pipe
     Create(CreateArgs),
+    /// Delete a profile
     #[command(visible_alias = "rm")]
     Delete(NameArgs),
     /// Devices of a profile
@@ -27,14 +28,20 @@ pub(crate) enum ProfileCommand {
     Device(DeviceCommand),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(NameArgs),
+    /// Print one key
     Get(GetArgs),
+    /// List profiles
     #[command(visible_alias = "ls")]
     List(ListArgs),
     /// Take a profile from an instance
     Remove(AttachArgs),
+    /// Give a profile another name
     Rename(RenameArgs),
+    /// Set keys, as KEY=VALUE
     Set(SetArgs),
+    /// Show a profile as it is configured
     Show(ShowArgs),
+    /// Unset one key
     Unset(UnsetArgs),
 }
 

@@ -50,8 +50,11 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
+    /// Make the default pool, network and profile
     Init(InitArgs),
+    /// Wait until the daemon serves
     Waitready(WaitReadyArgs),
+    /// Stop all guests, then the daemon
     Shutdown(ShutdownArgs),
 }
 

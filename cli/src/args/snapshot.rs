@@ -16,6 +16,7 @@ pub(crate) enum SnapshotCommand {
     /// List an instance's snapshots
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Give a snapshot another name
     Rename(RenameArgs),
     /// Put an instance back to a snapshot
     Restore(RestoreArgs),

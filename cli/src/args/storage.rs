@@ -13,17 +13,23 @@ pub(crate) enum StorageCommand {
     #[command(after_help = "Examples:\n  stapes storage create fast btrfs size=20GiB\n  \
         stapes storage create here dir source=/srv/stapes")]
     Create(CreateArgs),
+    /// Delete a pool
     #[command(visible_alias = "rm")]
     Delete(NameArgs),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(NameArgs),
+    /// Print one key
     Get(GetArgs),
     /// Show a pool's space and what uses it
     Info(ShowArgs),
+    /// List pools
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Set keys, as KEY=VALUE
     Set(SetArgs),
+    /// Show a pool as it is configured
     Show(ShowArgs),
+    /// Unset one key
     Unset(UnsetArgs),
     /// Volumes of a pool
     #[command(subcommand)]

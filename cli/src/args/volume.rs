@@ -15,36 +15,48 @@ pub(crate) enum VolumeCommand {
     Copy(CopyArgs),
     /// Create a volume
     Create(CreateArgs),
+    /// Delete a volume
     #[command(visible_alias = "rm")]
     Delete(VolumeArgs),
     /// Detach a volume from an instance
     Detach(DetachArgs),
     /// Edit in $EDITOR, or read YAML from stdin
     Edit(VolumeArgs),
+    /// Print one key
     Get(GetArgs),
     /// Show a volume's use
     Info(ShowArgs),
+    /// List volumes
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Give a volume another name
     Rename(RenameArgs),
+    /// Set keys, as KEY=VALUE
     Set(SetArgs),
+    /// Show a volume as it is configured
     Show(ShowArgs),
     /// Points in time of a volume
     #[command(subcommand)]
     Snapshot(VolumeSnapshotCommand),
+    /// Unset one key
     Unset(GetArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeSnapshotCommand {
+    /// Take a snapshot of a volume
     Create(SnapshotCreateArgs),
+    /// Delete a snapshot
     #[command(visible_alias = "rm")]
     Delete(SnapshotArgs),
+    /// List a volume's snapshots
     #[command(visible_alias = "ls")]
     List(ShowArgs),
+    /// Give a snapshot another name
     Rename(SnapshotRenameArgs),
     /// Put a volume back to a snapshot
     Restore(SnapshotArgs),
+    /// Show a snapshot as it is configured
     Show(SnapshotArgs),
 }
 
