@@ -4,5 +4,6 @@
 
 mod log_files;
 mod messages;
+mod newcomer;
 mod pretend;
 mod tail;
