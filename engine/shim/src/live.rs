@@ -87,6 +87,7 @@ pub(crate) mod rendezvous;
 mod restore;
 mod stage;
 mod subject;
+pub mod unread;
 
 pub(crate) use dump::begin as checkpoint;
 pub(crate) use dump::{keep, objection};

@@ -3,15 +3,17 @@
 
 use std::{
     fs::File,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
 use nix::libc;
 
 use super::{
+    held::DUMP_LOG,
     ports,
     rendezvous::{self, Said, Verdict},
+    unread,
 };
 use crate::{
     fault::{Doing as _, Fault, Result},
@@ -37,7 +39,7 @@ pub fn main(directory: &Path) -> i32 {
     let action = std::env::var("CRTOOLS_SCRIPT_ACTION").unwrap_or_default();
     let pid = std::env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok());
     let said = match action.as_str() {
-        "network-lock" => return i32::from(lock(directory).is_err()),
+        "network-lock" => return i32::from(lock(directory, pid.unwrap_or(0)).is_err()),
         "post-dump" => Said::Dumped,
         "post-restore" => Said::Restored { pid: pid.unwrap_or(0) },
         _ => return 0,
@@ -50,17 +52,27 @@ pub fn main(directory: &Path) -> i32 {
 
 /// Every process stands still and no socket was looked at yet: what the guest said last has left, and
 /// what arrives from now on would be acknowledged and lost.
-fn lock(directory: &Path) -> Result<()> {
+fn lock(directory: &Path, init: i32) -> Result<()> {
     let words = "close the guest's interfaces";
     let closed = rendezvous::say(directory, &Said::Began).doing(words).and_then(|()| {
+        if !unread::sockets(init).is_empty() {
+            // CRIU would say so as well, after most of its work.
+            return Err(Fault::because("netlink", unread::COMPLAINT));
+        }
         let records = File::open(directory).doing(words)?;
         let spec: Option<Spec> = record::read(&records, record::SPEC).doing(words)?;
         let spec = spec.ok_or_else(|| Fault::because(words, "its spec is gone"))?;
         ports::close(&spec.nics)
     });
     closed.inspect_err(|fault| {
-        // CRIU tells only that its hook failed.
-        let log = File::options().append(true).open(directory.join(record::LOG));
-        let _ = log.and_then(|mut log| writeln!(log, "{fault}"));
+        // Of a hook CRIU tells only that it failed.
+        let _ = complain(fault);
     })
+}
+
+/// Says it where CRIU says what went wrong.
+fn complain(fault: &Fault) -> io::Result<()> {
+    let images = std::env::var_os("CRTOOLS_IMAGE_DIR").ok_or(io::ErrorKind::NotFound)?;
+    let mut log = File::options().append(true).open(PathBuf::from(images).join(DUMP_LOG))?;
+    writeln!(log, "Error (hook): {fault}")
 }

@@ -1,14 +1,16 @@
 //! Words of the kernel that a guest has not read yet.
 //!
-//! CRIU cannot write down a netlink socket that has something to read. Most are read within the same
-//! millisecond; udev's workers leave the last answer for the three seconds that they wait for more
-//! work. So it is waited for, while the guest runs.
+//! CRIU cannot write down a netlink socket that has something to read
+//! ([`stapes_shim::live::unread`]). Most are read within the same millisecond; udev's workers leave the
+//! last answer for the three seconds that they wait for more work. So it is waited for, while the guest
+//! runs.
 
 use std::{
     collections::BTreeSet,
-    fs,
     time::{Duration, Instant},
 };
+
+use stapes_shim::live::unread::{self, COMPLAINT};
 
 use super::tasks;
 
@@ -20,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn read_by(init: i32) -> Vec<String> {
     let since = Instant::now();
     loop {
-        let unread = unread(init);
+        let unread = unread::sockets(init);
         if unread.is_empty() {
             return Vec::new();
         }
@@ -31,22 +33,9 @@ pub(super) async fn read_by(init: i32) -> Vec<String> {
     }
 }
 
-/// Whether CRIU gave up for that reason.
+/// Whether CRIU gave up for that reason, or its hook.
 pub(super) fn is_why(complaint: &str) -> bool {
-    complaint.contains("socket has data to read")
-}
-
-/// The sockets, by inode.
-fn unread(init: i32) -> BTreeSet<String> {
-    let sockets = fs::read_to_string(format!("/proc/{init}/net/netlink")).unwrap_or_default();
-    sockets.lines().skip(1).filter_map(unread_socket).collect()
-}
-
-/// `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode`
-fn unread_socket(line: &str) -> Option<String> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let is_unread = fields.get(4).is_some_and(|bytes| *bytes != "0");
-    is_unread.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
+    complaint.contains(COMPLAINT)
 }
 
 fn owners(init: i32, sockets: &BTreeSet<String>) -> Vec<String> {
@@ -61,15 +50,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sockets_with_something_to_read_are_found() {
-        let head = "00000000e1c89616 0   35         00000000 ";
-        let line = |bytes: &str| format!("{head}{bytes:8} 0        0     2        0        409   ");
-        assert_eq!(unread_socket(&line("832")).as_deref(), Some("409"));
-        assert_eq!(unread_socket(&line("0")), None);
-        assert_eq!(unread_socket(""), None);
-    }
-
-    #[test]
     fn what_nobody_reads_is_told() {
         use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
         let kind = (AddressFamily::Netlink, SockType::Raw);
@@ -82,10 +62,10 @@ mod tests {
         request[4..8].copy_from_slice(&[18, 0, 1, 3]);
         nix::unistd::write(&ours, &request).unwrap();
         let link =
-            fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ours)));
+            std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ours)));
         let link = link.unwrap().to_string_lossy().into_owned();
         let inode = link.trim_start_matches("socket:[").trim_end_matches(']').to_owned();
-        let found = unread(me);
+        let found = unread::sockets(me);
         assert!(found.contains(&inode), "{found:?}");
         assert_eq!(owners(me, &[inode].into()).len(), 1);
     }
