@@ -338,7 +338,11 @@ impl Guests for Containers {
     }
 
     async fn attract(&self, spec: &GuestSpec) {
-        self.inner.attract(spec);
+        let spec = spec.clone();
+        // The kernel takes its time to open such sockets.
+        if let Err(error) = self.inner.blocking(move |inner| inner.attract(&spec)).await {
+            tracing::warn!(%error, "what is sent to the guest is not kept");
+        }
     }
 
     async fn restore(

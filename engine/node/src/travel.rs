@@ -154,14 +154,14 @@ pub(crate) async fn restore(
         return Ok(Outcome::Restored { running, bytes: 0 });
     }
     let mut phases = Phases::begin();
-    drivers.guests.attract(spec).await;
-    phases.over("attract");
     let wanted = Wanted::Checkpoint { instance, operation: task.operation };
-    let ((disk, disk_took), (checkpoint, checkpoint_took)) = tokio::join!(
+    let (((), attract_took), (disk, disk_took), (checkpoint, checkpoint_took)) = tokio::join!(
+        timed(drivers.guests.attract(spec)),
         timed(receive(executor, instance, task, transfer)),
         timed(fetch(executor, &transfer.from, &wanted)),
     );
     let bytes = disk? + checkpoint?;
+    phases.beside("attract", attract_took);
     phases.beside("disk", disk_took);
     phases.beside("checkpoint", checkpoint_took);
     phases.over("fetch");

@@ -54,7 +54,7 @@ impl Inner {
     /// Gives the guest what was kept.
     pub(super) fn hand_on(&self, instance: InstanceId) {
         let catches = std::mem::take(&mut locked(&self.slot(instance).state).catches);
-        for catch in catches {
+        for catch in &catches {
             match catch.hand_on() {
                 Ok(frames) => tracing::info!(%instance, frames, "given what was sent meanwhile"),
                 Err(error) => {
@@ -62,6 +62,8 @@ impl Inner {
                 }
             }
         }
+        // The kernel takes its time to close such sockets, and nobody waits for it.
+        tokio::task::spawn_blocking(move || drop(catches));
     }
 }
 
