@@ -103,7 +103,13 @@ impl Backend for Viewed {
             At::Sequence(sequence) => AsOf::Sequence(self.end_of_commit(sequence).await?),
             At::Time(time) => AsOf::Time(time),
         };
-        Ok(self.views.world_at(as_of).await?)
+        let world = self.views.world_at(as_of).await?;
+        match at {
+            At::Time(time) if world.sequence == Sequence(0) => {
+                Err(Refusal::Gone(format!("The log begins after {time}")))
+            }
+            At::Time(_) | At::Sequence(_) => Ok(world),
+        }
     }
 
     async fn operation(&self, id: OperationId) -> Option<Operation> {

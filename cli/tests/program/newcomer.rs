@@ -58,6 +58,7 @@ fn mistakes_are_answered_with_what_to_type_next() {
         ("start wbe", 3, &["Did you mean web?", "stapes log wbe", UNCHANGED]),
         ("snapshot restore web nope", 3, &["Instance snapshot not found", "stapes snapshot list"]),
         ("--project nope start web", 3, &["Project not found", "stapes project list", UNCHANGED]),
+        ("show web --at 2h", 3, &["The log begins after", "stapes log web"]),
         ("show net/nope", 3, &["Network not found", "stapes log network/nope"]),
         ("rebuild nope web --force", 3, &["Image not found"]),
         ("publish web --force", 1, &["not supported"]),
