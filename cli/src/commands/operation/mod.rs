@@ -37,11 +37,12 @@ pub(crate) async fn list(session: &Session, args: ListArgs) -> Result<ExitStatus
     Ok(ExitStatus::Done)
 }
 
-/// The names of what an operation is about.
+/// The names of what an operation is about; an image's is a fingerprint, shown as lists show it.
 fn about(operation: &Value) -> Vec<&str> {
     let kinds = operation.get("resources").and_then(Value::as_object).into_iter().flatten();
     let urls = kinds.filter_map(|(_, urls)| urls.as_array()).flatten().filter_map(Value::as_str);
-    urls.map(last_segment).collect()
+    let names = urls.map(last_segment);
+    names.map(|name| if name.len() == 64 { name.get(..12).unwrap_or(name) } else { name }).collect()
 }
 
 /// Those in flight, or with `history` all that ever were, whatever their state.
