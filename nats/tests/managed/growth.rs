@@ -7,7 +7,7 @@ use stapes_core::{
     ids::{CommitId, NodeId, Sequence, StreamId, StreamKind},
     port::{
         log::{Commit, EventLog, Expected, Part},
-        queue::Tasks,
+        queue::{Deliveries, Tasks},
     },
 };
 use stapes_nats::{
@@ -15,7 +15,8 @@ use stapes_nats::{
     managed::{ManagedConfig, ManagedError, ManagedServer, Role, Status, Stop},
     remove_queues_of_others,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use crate::farm::{Farm, SOON, append, check, kept_log, kill, log};
 
@@ -154,17 +155,25 @@ async fn a_node_leaves_and_the_rest_decides_without_it() {
     again.stop(Stop::Now).await.unwrap();
 }
 
-/// One task of the node is delivered and done; where it is.
-async fn works(log: &JetStreamLog, node: NodeId) -> Sequence {
+/// The next task of the node is ordered, delivered and done; where it is.
+async fn works(
+    log: &JetStreamLog,
+    node: NodeId,
+    tasks: &mut (JetStreamTasks, Deliveries),
+) -> Sequence {
     let stream = StreamId::new(StreamKind::Task, node);
     let parts = vec![Part { stream, expected: Expected::Any, payload: "work".into() }];
-    let id = CommitId::derive(&["works", &node.to_string()]);
-    log.append(Commit { id, parts }).await.unwrap();
+    let ordered = log.append(Commit { id: CommitId(Uuid::new_v4()), parts }).await.unwrap().last;
+    let delivered = timeout(SOON, tasks.1.next()).await.expect("it comes").unwrap().unwrap();
+    assert_eq!(delivered.sequence, ordered);
+    tasks.0.acknowledge(ordered).await.unwrap();
+    ordered
+}
+
+async fn queue(log: &JetStreamLog, node: NodeId) -> (JetStreamTasks, Deliveries) {
     let tasks = JetStreamTasks::new(log, node);
-    let mut deliveries = tasks.deliver().await.unwrap();
-    let task = deliveries.next().await.unwrap().unwrap().sequence;
-    tasks.acknowledge(task).await.unwrap();
-    task
+    let deliveries = tasks.deliver().await.unwrap();
+    (tasks, deliveries)
 }
 
 #[tokio::test]
@@ -173,19 +182,24 @@ async fn the_queue_of_a_node_that_left_is_removed() {
     let mut servers = founded(&farm).await;
     grow(&farm, &mut servers, 2).await;
     let [stays, leaves] = [1, 2].map(|number| farm.site(number).node);
-    works(&log(&farm, &servers[0]).await, stays).await;
-    let done = works(&log(&farm, &servers[1]).await, leaves).await;
+    let (one, two) = (log(&farm, &servers[0]).await, log(&farm, &servers[1]).await);
+    let mut its_own = queue(&one, stays).await;
+    works(&one, stays, &mut its_own).await;
+    let done = works(&two, leaves, &mut queue(&two, leaves).await).await;
 
     let kept = kept_log(&farm, &servers[0]).await;
-    let members = [stays].into();
-    let remove = || remove_queues_of_others(kept.connection(), farm.cluster, &members);
-    assert_eq!(remove().await.unwrap(), [leaves].into());
-    assert_eq!(remove().await.unwrap(), [].into(), "it is removed once, and the member's never");
+    let remove = async |members: &[NodeId]| {
+        let members = members.iter().copied().collect();
+        remove_queues_of_others(kept.connection(), farm.cluster, &members).await.unwrap()
+    };
+    assert_eq!(remove(&[stays]).await, [leaves].into());
+    assert_eq!(remove(&[stays]).await, [].into(), "it is removed once");
     // Should it come back, what it did is not new to it.
     assert_eq!(JetStreamTasks::new(&kept, leaves).done().await.unwrap(), done);
-    let none = [].into();
-    let all = remove_queues_of_others(kept.connection(), farm.cluster, &none).await.unwrap();
-    assert_eq!(all, [stays].into());
+
+    // A member whose queue is removed all the same, because it joined just now, makes it again.
+    assert_eq!(remove(&[]).await, [stays].into());
+    works(&one, stays, &mut its_own).await;
     for server in servers {
         server.stop(Stop::Now).await.unwrap();
     }
@@ -225,7 +239,7 @@ async fn two_of_three_are_enough_and_one_waits_for_another() {
         }
         one.deciders().await.unwrap()
     };
-    let alone = tokio::time::timeout(SOON, alone).await.unwrap();
+    let alone = timeout(SOON, alone).await.unwrap();
     assert_eq!((alone.size, alone.online.len()), (3, 1));
     let three = ManagedServer::start(farm.config(3, 3)).await.unwrap();
     append(&log(&farm, &three).await, 60..70).await;

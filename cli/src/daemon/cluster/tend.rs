@@ -108,13 +108,13 @@ impl Tending<'_> {
                 self.server.remove_peer(node).await?;
             }
         }
-        // One that failed is left for a new one.
+        // Put back at the end: after a failure a new one is opened.
         let connection = match self.governs_by.take() {
             Some(connection) => connection,
             None => Connection::open(self.server.keeper_connection()).await?,
         };
         let cluster = self.member.config.cluster;
-        // One that joined just now makes its queue again.
+        // Who joined since the turn began loses its queue, too, and makes it again by itself.
         for node in remove_queues_of_others(&connection, cluster, known).await? {
             tracing::info!(%node, "its queue of tasks is gone: it is no member any more");
         }

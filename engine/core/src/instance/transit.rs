@@ -263,8 +263,8 @@ pub(crate) fn node_gone(
         Gone::Lost => "was lost in the middle",
         Gone::Removed => "was removed in the middle",
     };
-    let is_there = |instance: &&Instance| instance.node != node || gone == Gone::Lost;
-    for instance in world.instances.values().filter(is_there) {
+    let stays = |instance: &&Instance| instance.node != node || gone == Gone::Lost;
+    for instance in world.instances.values().filter(stays) {
         call_off(desk, instance, node, why)?;
     }
     Ok(())
