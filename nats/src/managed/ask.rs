@@ -151,13 +151,18 @@ impl System {
     }
 
     /// Takes a server that does not come back out of those that decide. It may have led them, and a
-    /// new leader takes seconds to be found.
+    /// new leader takes seconds to be found. A leader answers once it is done, which may be too late
+    /// to be heard: that one decides less is an answer, too.
     pub(super) async fn remove_peer(&self, name: &str) -> Result<(), ManagedError> {
         let until = Instant::now() + ELECTED_WITHIN;
+        let before = self.known_meta().await?.map(|meta| meta.cluster_size);
         loop {
             let asked = self.vote_out(name).await;
             if asked.is_ok() || Instant::now() >= until {
                 return asked;
+            }
+            if self.meta().await?.is_some_and(|meta| Some(meta.cluster_size) < before) {
+                return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
         }
