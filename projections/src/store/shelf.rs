@@ -1,7 +1,7 @@
 //! The place of the store: opened, put aside when it is damaged, and begun anew.
 //!
 //! ```text
-//! DIRECTORY/index-v3.7      in use: the version of what writes it, and a count
+//! DIRECTORY/index-v4.7      in use: the version of what writes it, and a count
 //! DIRECTORY/aside           the last one that was damaged, to be looked at
 //! ```
 
@@ -14,7 +14,7 @@ use std::{
 use super::{Damaged, Memory, Store, disk::Disk};
 
 /// Counts the changes of what is written or how; an older store is not read.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const ASIDE: &str = "aside";
 
 #[derive(Debug)]

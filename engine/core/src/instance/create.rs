@@ -155,7 +155,7 @@ pub fn create(world: &World, context: &Context, wanted: &Create) -> Result<Decis
         },
     )?;
     let Making { mut steps, snapshots } = origin.made_of.making(context, id, node);
-    let idmap = work::free_slot(world, node, None)?;
+    let idmap = work::free_slot(world, node, id, None)?;
     names.push(reserve(Name::new(NameKind::Instance, project.id, &wanted.name), id));
     names.push(reserve(work::slot(node, idmap), id));
 

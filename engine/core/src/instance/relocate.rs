@@ -42,7 +42,7 @@ pub fn move_to(
     let (to, placement) = destination(world, instance, to)?;
     let to = world.nodes.get(&to).ok_or_else(|| missing(Noun::Node, &to.to_string()))?;
     let running = instance.status.is_up();
-    let idmap = work::free_slot(world, to.id, Some(instance.idmap))?;
+    let idmap = work::free_slot(world, to.id, instance.id, Some(instance.idmap))?;
     let mut journey = Journey { placement, ..Journey::new(to.id, live, running, idmap) };
     journey.base =
         instance.replica.filter(|replica| replica.node == to.id).map(|replica| replica.snapshot);

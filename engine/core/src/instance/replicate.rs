@@ -157,7 +157,7 @@ pub fn take_over(world: &World, context: &Context, id: InstanceId) -> Result<Dec
     let replica = heir(world, instance)?;
     let mut decision = Decision::for_context(context);
     decision.accept(instance.project, Verb::TakeOverInstance, Class::Task, resources(instance));
-    let idmap = work::free_slot(world, replica.node, Some(instance.idmap))?;
+    let idmap = work::free_slot(world, replica.node, id, Some(instance.idmap))?;
     let (old, new) = (work::slot(instance.node, instance.idmap), work::slot(replica.node, idmap));
     decision.record(old.stream(), name::Event::Released { name: old });
     decision.record(new.stream(), reserve(new, id));

@@ -264,8 +264,10 @@ fn host_ids_that_are_in_use_there_allow_no_live_move() {
     let taken = given(&[&web, &[Happened(stream, taken.into())]]);
     let near = "operation-accepted, instance-move-requested; Receive@two";
     check(&taken, live("web"), near);
-    let why = "It cannot move while it runs: its host ids from 1000000 on are in use on two";
-    check(&taken, moves("web", "two", LivePolicy::Required), why);
+    let base = idmap.base;
+    let why =
+        format!("It cannot move while it runs: its host ids from {base} on are in use on two");
+    check(&taken, moves("web", "two", LivePolicy::Required), &why);
     let house = House::after(&given(&[&taken, &[Asked(live("web")), Done]]));
     assert_ne!(house.instance("web").idmap, idmap);
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     decision::Decision,
-    ids::{Fingerprint, NodeId, OperationId, SnapshotId},
+    ids::{Fingerprint, InstanceId, NodeId, OperationId, SnapshotId},
     image,
     name::{Name, NameKind},
     placement,
@@ -153,6 +153,7 @@ pub(super) fn slot(node: NodeId, idmap: IdMap) -> Name {
 pub(super) fn free_slot(
     world: &World,
     node: NodeId,
+    instance: InstanceId,
     wanted: Option<IdMap>,
 ) -> Result<IdMap, Rejection> {
     if let Some(wanted) = wanted
@@ -160,7 +161,7 @@ pub(super) fn free_slot(
     {
         return Ok(wanted);
     }
-    let slot = placement::slot(world, node)?;
+    let slot = placement::slot(world, node, instance)?;
     Ok(IdMap { base: IDMAP_FIRST + slot * IDMAP_SIZE, size: IDMAP_SIZE })
 }
 

@@ -154,9 +154,9 @@ impl Ledger {
         self.slots.free(slot);
     }
 
-    /// The first range of host ids that no node uses.
-    pub(super) fn slot_free_everywhere(&self) -> Option<u32> {
-        self.slots.unused()
+    /// A range of host ids that no node uses: the first from `start` on, and round.
+    pub(super) fn slot_free_everywhere(&self, start: u32) -> Option<u32> {
+        self.slots.unused(start)
     }
 }
 
@@ -169,34 +169,32 @@ fn count_down<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: &K) {
 
 /// Ranges of host ids, by the number of nodes that use each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Slots {
-    users: OrdMap<u32, u32>,
-    /// Below `fresh`, and used by nobody.
-    freed: OrdSet<u32>,
-    /// From here on none was ever used.
-    fresh: u32,
-}
+struct Slots(OrdMap<u32, u32>);
 
 impl Slots {
     fn take(&mut self, slot: u32) {
-        *self.users.entry(slot).or_default() += 1;
-        for skipped in self.fresh..slot.min(SLOTS) {
-            self.freed.insert(skipped);
-        }
-        self.fresh = self.fresh.max(slot.saturating_add(1).min(SLOTS));
-        self.freed.remove(&slot);
+        *self.0.entry(slot).or_default() += 1;
     }
 
     fn free(&mut self, slot: u32) {
-        count_down(&mut self.users, &slot);
-        if !self.users.contains_key(&slot) && slot < self.fresh {
-            self.freed.insert(slot);
-        }
+        count_down(&mut self.0, &slot);
     }
 
-    fn unused(&self) -> Option<u32> {
-        let fresh = (self.fresh < SLOTS).then_some(self.fresh);
-        self.freed.get_min().copied().or(fresh)
+    fn unused(&self, start: u32) -> Option<u32> {
+        if self.0.len() >= SLOTS as usize {
+            return None;
+        }
+        let gap = |from: u32, to: u32| {
+            let mut free = from;
+            for (used, _) in self.0.range(from..to) {
+                if *used > free {
+                    break;
+                }
+                free += 1;
+            }
+            (free < to).then_some(free)
+        };
+        gap(start, SLOTS).or_else(|| gap(0, start))
     }
 }
 
@@ -205,18 +203,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_range_that_nobody_uses_is_found() {
+    fn the_next_range_that_nobody_uses_is_found() {
         let mut slots = Slots::default();
-        assert_eq!(slots.unused(), Some(0));
+        assert_eq!(slots.unused(7), Some(7));
+        slots.take(7);
+        slots.take(7);
+        slots.take(9);
+        assert_eq!(slots.unused(7), Some(8));
+        slots.take(8);
+        assert_eq!(slots.unused(7), Some(10));
+        slots.free(7);
+        assert_eq!(slots.unused(7), Some(10), "another node uses it");
+        slots.free(7);
+        assert_eq!(slots.unused(7), Some(7));
+    }
+
+    #[test]
+    fn the_search_goes_round_and_ends() {
+        let mut slots = Slots::default();
+        (1..SLOTS).for_each(|slot| slots.take(slot));
+        assert_eq!(slots.unused(SLOTS - 1), Some(0));
         slots.take(0);
-        slots.take(0);
-        slots.take(2);
-        assert_eq!(slots.unused(), Some(1));
-        slots.take(1);
-        assert_eq!(slots.unused(), Some(3));
-        slots.free(0);
-        assert_eq!(slots.unused(), Some(3), "another node uses it");
-        slots.free(0);
-        assert_eq!(slots.unused(), Some(0));
+        assert_eq!(slots.unused(SLOTS - 1), None);
     }
 }

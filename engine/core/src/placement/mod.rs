@@ -295,21 +295,23 @@ pub(crate) fn node_for_volume(
 }
 
 /// A range of host ids for an instance on this node: rather one that is free on every node, so that
-/// the instance keeps its ids wherever it moves while it runs.
+/// the instance keeps its ids wherever it moves while it runs. Where the search begins follows from
+/// the instance, so that those made at the same time do not all want the same one.
 ///
 /// # Errors
 /// When the node has none left.
-pub fn slot(world: &World, node: NodeId) -> Result<u32, Rejection> {
-    if let Some(slot) = world.ledger.slot_free_everywhere() {
+pub fn slot(world: &World, node: NodeId, instance: InstanceId) -> Result<u32, Rejection> {
+    let [.., a, b, c, d] = instance.0.into_bytes();
+    let start = u32::from_be_bytes([a, b, c, d]) % SLOTS;
+    if let Some(slot) = world.ledger.slot_free_everywhere(start) {
         return Ok(slot);
     }
-    let free = (0..SLOTS).find(|slot| is_slot_free(world, node, *slot));
+    let free = (start..SLOTS).chain(0..start).find(|slot| is_slot_free(world, node, *slot));
     free.ok_or_else(|| {
         Rejection::Exhausted(format!("All {SLOTS} ranges of host ids are in use on this node"))
     })
 }
 
-#[must_use]
-pub fn is_slot_free(world: &World, node: NodeId, slot: u32) -> bool {
+fn is_slot_free(world: &World, node: NodeId, slot: u32) -> bool {
     world.holder(NameKind::IdMap, node, &slot.to_string()).is_none()
 }

@@ -1,5 +1,8 @@
 //! Where instances go.
 
+use std::collections::BTreeSet;
+
+use super::{SLOTS, slot};
 use crate::{
     cluster::tests::{lose, members},
     command::{Command, decide},
@@ -131,15 +134,23 @@ fn an_image_comes_from_a_member_that_has_it() {
 
 #[test]
 fn it_is_written_down_why() {
-    let mut house = House::after(&members(&["two"]));
+    let house = House::after(&members(&["two"]));
     let command = wanted("new", &[], None);
     let decision = house.told_placement(&command);
     assert_eq!(decision.len(), 2);
     assert!(decision[0].score >= decision[1].score);
     assert!(decision.iter().any(|it| it.reasons.contains(&"has the image".to_owned())));
-    house.ask(&command);
-    let base = house.instance("new").idmap.base;
-    assert_eq!(base, 1_000_000, "free on every node");
+}
+
+#[test]
+fn instances_made_at_the_same_time_do_not_want_the_same_ids() {
+    let house = House::after(&members(&["two"]));
+    let node = house.world.node("two").unwrap().id;
+    let of = |number: u32| InstanceId::derive(&[&number.to_string()]);
+    let slots: BTreeSet<u32> =
+        (0..100).map(|number| slot(&house.world, node, of(number)).unwrap()).collect();
+    assert!(slots.len() >= 98, "{slots:?}");
+    assert!(slots.iter().all(|slot| *slot < SLOTS));
 }
 
 #[test]
