@@ -10,7 +10,7 @@ use crate::{
     cluster::{Cluster, Group, Token},
     config::{self, Changes, Config},
     decision::{Context, Decision},
-    ids::{NodeId, StreamId, StreamKind},
+    ids::{NodeId, OperationId, StreamId, StreamKind},
     rejection::Rejection,
     world::World,
 };
@@ -86,6 +86,13 @@ impl Event {
     }
 }
 
+/// Decisions that rely on something, and may be on their way to the log at the same time, at most.
+const GUARDS: u8 = 16;
+
+fn guard(number: u8) -> StreamId {
+    StreamId::derive(StreamKind::Server, &["catalog", &number.to_string()])
+}
+
 impl Server {
     /// There is one.
     #[must_use]
@@ -93,10 +100,17 @@ impl Server {
         StreamId::new(StreamKind::Server, Uuid::nil())
     }
 
-    /// The stream that decisions about what others rely on meet in.
+    /// The streams that decisions about what others rely on meet those others in. Who relies on
+    /// something writes to one of them, so that many can at the same time; who changes it writes to all.
+    pub fn guards() -> impl Iterator<Item = StreamId> {
+        (0..GUARDS).map(guard)
+    }
+
+    /// The guard of one that relies on something.
     #[must_use]
-    pub fn guard() -> StreamId {
-        StreamId::derive(StreamKind::Server, &["catalog"])
+    pub fn guard_of(operation: OperationId) -> StreamId {
+        let [.., last] = operation.0.into_bytes();
+        guard(last % GUARDS)
     }
 
     pub fn evolve(&mut self, event: &Event, at: DateTime<Utc>) {

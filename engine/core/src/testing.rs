@@ -2,9 +2,9 @@
 //! case is one line.
 //!
 //! A decision is told in short: the events by their types, stream by stream as in the log (without those of
-//! names and of the guard), `;`, the work that is ordered. A refusal is told by its text.
+//! names and of the guards), `;`, the work that is ordered. A refusal is told by its text.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -278,11 +278,12 @@ impl House {
         weighed.flatten().collect()
     }
 
-    /// Whether the decision cannot pass another one that it may depend on.
+    /// Where the decision meets others that it may depend on, or that depend on it.
     #[track_caller]
-    pub(crate) fn is_guarded(&self, command: &Command) -> bool {
+    pub(crate) fn guards(&self, command: &Command) -> BTreeSet<StreamId> {
         let decision = decide(&self.world, &self.context(), command).expect("it is taken");
-        decision.events.iter().any(|(stream, _)| *stream == Server::guard())
+        let streams = decision.events.iter().map(|(stream, _)| *stream);
+        streams.filter(|stream| is_guard(*stream)).collect()
     }
 
     pub(crate) fn any_context(&self) -> Context {
@@ -368,8 +369,12 @@ impl House {
     }
 }
 
+fn is_guard(stream: StreamId) -> bool {
+    Server::guards().any(|guard| guard == stream)
+}
+
 fn told(decision: &Decision) -> String {
-    let told = |stream: StreamId| stream.kind != StreamKind::Name && stream != Server::guard();
+    let told = |stream: StreamId| stream.kind != StreamKind::Name && !is_guard(stream);
     let events = decision.events.iter().filter(|(stream, _)| told(*stream));
     let events: Vec<String> = events.flat_map(|(_, events)| events).map(Event::type_name).collect();
     let works: Vec<String> = decision.tasks.iter().map(word).collect();

@@ -52,6 +52,5 @@ fn answer(task: &Task) -> Report {
         }
         _ => Outcome::Done,
     };
-    let Task { id, node, operation, subject, incarnation, .. } = task.clone();
-    Report { task: id, node, operation, subject, incarnation, outcome }
+    task.report(outcome)
 }

@@ -23,11 +23,19 @@ pub fn decide(world: &World, context: &Context, command: &Command) -> Result<Dec
     check_reach(world, command)?;
     let mut decision = decide_alone(world, context, command)?;
     // One decider needs no guard: see `Command::is_exclusive`.
-    let may_pass = command.is_exclusive() || command.relies_on_catalog();
-    if may_pass && !decision.is_empty() && world.nodes.len() > 1 {
-        decision.record(Server::guard(), server::Event::CatalogGuarded);
+    if !decision.is_empty() && world.nodes.len() > 1 {
+        guard(&mut decision, context, command);
     }
     Ok(decision)
+}
+
+fn guard(decision: &mut Decision, context: &Context, command: &Command) {
+    let mut pass = |stream| decision.record(stream, server::Event::CatalogGuarded);
+    if command.is_exclusive() {
+        Server::guards().for_each(pass);
+    } else if command.relies_on_catalog() {
+        pass(Server::guard_of(context.operation));
+    }
 }
 
 /// What a lost node would have to do is refused, not left waiting for its return.
