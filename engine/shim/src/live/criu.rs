@@ -5,7 +5,7 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
-        unix::ffi::OsStringExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::Path,
 };
@@ -75,10 +75,12 @@ pub(super) fn spawn(
     prepare: impl FnOnce() -> Result<()>,
 ) -> Result<Criu> {
     let words = "start CRIU";
-    let directory = OsString::from(format!("{}=", hook::DIRECTORY));
-    let mut variable = directory.into_vec();
-    variable.extend(records.as_os_str().to_owned().into_vec());
-    let variables = [sys::c_string(variable).doing(words)?, sys::c_string(PATH).doing(words)?];
+    let action = arguments.0.get(1).map_or(&b""[..], |action| action.as_bytes());
+    let variables = [
+        variable(hook::DIRECTORY, records.as_os_str().as_bytes()).doing(words)?,
+        variable(hook::ACTION, action).doing(words)?,
+        sys::c_string(PATH).doing(words)?,
+    ];
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").doing(words)?;
     match process::fork(0, cgroup).doing(words)? {
         Forked::Child => {
@@ -92,6 +94,10 @@ pub(super) fn spawn(
         }
         Forked::Parent { pid, pidfd } => Ok(Criu { pid, pidfd }),
     }
+}
+
+fn variable(name: &str, value: &[u8]) -> io::Result<CString> {
+    sys::c_string([name.as_bytes(), b"=", value].concat())
 }
 
 /// The status of a child that did not become CRIU.

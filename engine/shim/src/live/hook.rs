@@ -24,6 +24,9 @@ use crate::{
 /// Names the directory of the guest's records to the hook.
 pub const DIRECTORY: &str = "STAPES_HOOK_DIRECTORY";
 
+/// Names to the hook what CRIU does: `dump` or `restore`.
+pub(super) const ACTION: &str = "STAPES_HOOK_ACTION";
+
 /// The directory, if this process is a hook.
 #[must_use]
 pub fn directory() -> Option<PathBuf> {
@@ -36,10 +39,12 @@ pub fn main(directory: &Path) -> i32 {
     // A hook without its CRIU would wait for nothing.
     // SAFETY: a plain call with numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    let action = std::env::var("CRTOOLS_SCRIPT_ACTION").unwrap_or_default();
+    let step = std::env::var("CRTOOLS_SCRIPT_ACTION").unwrap_or_default();
+    let dumps = std::env::var(ACTION).is_ok_and(|action| action == "dump");
     let pid = std::env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok());
-    let said = match action.as_str() {
+    let said = match step.as_str() {
         "network-lock" => return i32::from(lock(directory, pid.unwrap_or(0)).is_err()),
+        "network-unlock" if dumps => return i32::from(unlock(directory).is_err()),
         "post-dump" => Said::Dumped,
         "post-restore" => Said::Restored { pid: pid.unwrap_or(0) },
         _ => return 0,
@@ -59,15 +64,25 @@ fn lock(directory: &Path, init: i32) -> Result<()> {
             // CRIU would say so as well, after most of its work.
             return Err(Fault::because("netlink", unread::COMPLAINT));
         }
-        let records = File::open(directory).doing(words)?;
-        let spec: Option<Spec> = record::read(&records, record::SPEC).doing(words)?;
-        let spec = spec.ok_or_else(|| Fault::because(words, "its spec is gone"))?;
-        ports::close(&spec.nics)
+        ports::close(&spec(directory)?.nics)
     });
     closed.inspect_err(|fault| {
         // Of a hook CRIU tells only that it failed.
         let _ = complain(fault);
     })
+}
+
+/// CRIU gives up, and no process runs on yet: an answer that would not leave would be sent again only
+/// after a second, were the guest then written down after all.
+fn unlock(directory: &Path) -> Result<()> {
+    ports::open(&spec(directory)?.nics)
+}
+
+fn spec(directory: &Path) -> Result<Spec> {
+    let words = "read the guest's spec";
+    let records = File::open(directory).doing(words)?;
+    let spec: Option<Spec> = record::read(&records, record::SPEC).doing(words)?;
+    spec.ok_or_else(|| Fault::because(words, "it is gone"))
 }
 
 /// Says it where CRIU says what went wrong.
