@@ -222,15 +222,13 @@ fn unfit(world: &World, wanted: &Wanted<'_>, node: &Node) -> Option<String> {
 /// The image that has to come from another node, while none that has it is heard.
 fn image_away(world: &World, wanted: &Wanted<'_>, node: NodeId) -> Option<String> {
     let holders = wanted.holders.iter().filter_map(|holder| world.nodes.get(holder));
-    let (mut names, mut is_there) = (Vec::new(), false);
-    for holder in holders {
-        is_there |= holder.id == node || holder.is_online();
-        names.push(holder.name.as_str());
-    }
-    if is_there || names.is_empty() {
+    if wanted.holders.contains(&node) || holders.clone().any(Node::is_online) {
         return None;
     }
-    names.truncate(NAMED_MAX);
+    let names: Vec<_> = holders.map(|holder| holder.name.as_str()).take(NAMED_MAX).collect();
+    if names.is_empty() {
+        return None;
+    }
     Some(format!("the image is on {} only, which nobody hears", names.join(", ")))
 }
 

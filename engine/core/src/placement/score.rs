@@ -16,7 +16,8 @@ const CPU_POINTS: i64 = 500;
 /// Lost for each instance to a CPU, up to a limit.
 const CROWD_POINTS: i64 = 20;
 const CROWD_POINTS_MAX: i64 = 1000;
-const IMAGE_POINTS: i64 = 300;
+/// An image is fetched once: it is worth as much as a twentieth of the memory.
+const IMAGE_POINTS: i64 = 50;
 const AFFINITY_POINTS: i64 = 4000;
 const SPREAD_NODE_POINTS: i64 = 3000;
 const SPREAD_DOMAIN_POINTS: i64 = 1000;
