@@ -309,8 +309,9 @@ impl Control {
         context: &Context,
     ) -> Result<Decided, SubmitError> {
         self.caught_up().await?;
+        let exclusive = command.is_exclusive();
         loop {
-            let mut released = {
+            let (mut released, streams) = {
                 let mut flight = self.flight();
                 let world = self.world();
                 let mut decision = decide(&world, context, command)?;
@@ -327,17 +328,17 @@ impl Control {
                         sequence,
                     }));
                 }
-                let streams = decision.events.iter().map(|(stream, _)| *stream).collect();
-                let released = flight.released();
-                if let Some(claim) = flight.claim(streams, command.is_exclusive()) {
+                let streams: Vec<_> = decision.events.iter().map(|(stream, _)| *stream).collect();
+                if flight.is_free(&streams, exclusive) {
+                    let claim = flight.claim(streams, exclusive);
                     let answer = decision.answer.clone();
                     let commit = encode::commit(&world, context, decision);
                     return Ok(Decided::Claimed { claim, commit, answer });
                 }
-                released
+                (flight.released(), streams)
             };
             // Somebody holds one of the streams; what is decided then may differ.
-            let _ = released.changed().await;
+            while released.changed().await.is_ok() && !self.flight().is_free(&streams, exclusive) {}
         }
     }
 

@@ -29,16 +29,18 @@ pub(crate) struct Claim {
 }
 
 impl Flight {
-    /// Claims the streams, or says that one of them is claimed.
-    pub(crate) fn claim(&mut self, streams: Vec<StreamId>, exclusive: bool) -> Option<Claim> {
+    /// Whether nobody has claimed one of the streams.
+    pub(crate) fn is_free(&self, streams: &[StreamId], exclusive: bool) -> bool {
         let alone = !exclusive || self.claimed.is_empty();
-        let free = streams.iter().all(|stream| !self.claimed.contains(stream));
-        if self.closed || !alone || !free {
-            return None;
-        }
+        !self.closed && alone && streams.iter().all(|stream| !self.claimed.contains(stream))
+    }
+
+    /// Claims streams that are free.
+    pub(crate) fn claim(&mut self, streams: Vec<StreamId>, exclusive: bool) -> Claim {
+        debug_assert!(self.is_free(&streams, exclusive), "what is claimed is free");
         self.claimed.extend(&streams);
         self.closed = exclusive;
-        Some(Claim { streams, exclusive })
+        Claim { streams, exclusive }
     }
 
     pub(crate) fn release(&mut self, claim: &Claim) {
@@ -71,15 +73,15 @@ mod tests {
     #[test]
     fn an_exclusive_claim_is_alone() {
         let mut flight = Flight::default();
-        let one = flight.claim(vec![stream(1)], false).unwrap();
-        assert!(flight.claim(vec![stream(1)], false).is_none());
-        assert!(flight.claim(vec![stream(2)], true).is_none());
-        let two = flight.claim(vec![stream(2)], false).unwrap();
+        let one = flight.claim(vec![stream(1)], false);
+        assert!(!flight.is_free(&[stream(1)], false));
+        assert!(!flight.is_free(&[stream(2)], true));
+        let two = flight.claim(vec![stream(2)], false);
         flight.release(&one);
         flight.release(&two);
-        let all = flight.claim(vec![stream(2)], true).unwrap();
-        assert!(flight.claim(vec![stream(3)], false).is_none());
+        let all = flight.claim(vec![stream(2)], true);
+        assert!(!flight.is_free(&[stream(3)], false));
         flight.release(&all);
-        assert!(flight.claim(vec![stream(3)], false).is_some());
+        assert!(flight.is_free(&[stream(3)], false));
     }
 }
