@@ -37,8 +37,14 @@ impl Task {
     /// The answer to it.
     #[must_use]
     pub fn report(&self, outcome: Outcome) -> Report {
-        let Self { id, node, operation, subject, incarnation, .. } = self.clone();
-        Report { task: id, node, operation, subject, incarnation, outcome }
+        Report {
+            task: self.id,
+            node: self.node,
+            operation: self.operation,
+            subject: self.subject.clone(),
+            incarnation: self.incarnation,
+            outcome,
+        }
     }
 }
 
