@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
-use super::SLOTS;
+use super::{SLOTS, slots_from};
 use crate::{
     config,
     ids::{InstanceId, NetworkId, NodeId},
@@ -181,20 +181,11 @@ impl Slots {
     }
 
     fn unused(&self, start: u32) -> Option<u32> {
+        // Looked for only when there is one: few are left free by many instances.
         if self.0.len() >= SLOTS as usize {
             return None;
         }
-        let gap = |from: u32, to: u32| {
-            let mut free = from;
-            for (used, _) in self.0.range(from..to) {
-                if *used > free {
-                    break;
-                }
-                free += 1;
-            }
-            (free < to).then_some(free)
-        };
-        gap(start, SLOTS).or_else(|| gap(0, start))
+        slots_from(start).find(|slot| !self.0.contains_key(slot))
     }
 }
 

@@ -304,10 +304,15 @@ pub fn slot(world: &World, node: NodeId, instance: InstanceId) -> Result<u32, Re
     if let Some(slot) = world.ledger.slot_free_everywhere(start) {
         return Ok(slot);
     }
-    let free = (start..SLOTS).chain(0..start).find(|slot| is_slot_free(world, node, *slot));
+    let free = slots_from(start).find(|slot| is_slot_free(world, node, *slot));
     free.ok_or_else(|| {
         Rejection::Exhausted(format!("All {SLOTS} ranges of host ids are in use on this node"))
     })
+}
+
+/// All of them, from `start` on and round.
+fn slots_from(start: u32) -> impl Iterator<Item = u32> {
+    (start..SLOTS).chain(0..start)
 }
 
 fn is_slot_free(world: &World, node: NodeId, slot: u32) -> bool {
