@@ -155,13 +155,14 @@ impl System {
     /// to be heard: that one decides less is an answer, too.
     pub(super) async fn remove_peer(&self, name: &str) -> Result<(), ManagedError> {
         let until = Instant::now() + ELECTED_WITHIN;
-        let before = self.known_meta().await?.map(|meta| meta.cluster_size);
+        let size = async || Some(self.known_meta().await.ok()??.cluster_size);
+        let before = size().await;
         loop {
             let asked = self.vote_out(name).await;
             if asked.is_ok() || Instant::now() >= until {
                 return asked;
             }
-            if self.meta().await?.is_some_and(|meta| Some(meta.cluster_size) < before) {
+            if size().await.is_some_and(|now| Some(now) < before) {
                 return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
