@@ -83,6 +83,7 @@ mod held;
 pub mod hook;
 pub mod kept;
 mod ports;
+pub mod processes;
 pub(crate) mod rendezvous;
 mod restore;
 mod stage;

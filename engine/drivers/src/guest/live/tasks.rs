@@ -5,8 +5,7 @@ use std::{
     fs, io,
 };
 
-/// A guest with more is not looked at further: it would take too long to freeze anyway.
-const TASKS_MAX: usize = 4096;
+use stapes_shim::live::processes::{self, PROCESSES_MAX};
 
 /// The namespaces that all processes of a guest must share to move.
 pub(super) const SHARED: [&str; 6] = ["uts", "ipc", "pid", "user", "time", "cgroup"];
@@ -93,18 +92,9 @@ fn parse_mount(line: &str) -> Option<(String, String, String)> {
 
 /// The tree below init, init first; processes that come and go meanwhile may be missing.
 pub(super) fn tree(init: i32) -> io::Result<Vec<Task>> {
-    let mut pids = vec![init];
-    let mut next = 0;
-    while let Some(pid) = pids.get(next).copied() {
-        next += 1;
-        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        for thread in threads.flatten() {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            pids.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-        }
-        if pids.len() > TASKS_MAX {
-            return Err(io::Error::other(format!("it has more than {TASKS_MAX} processes")));
-        }
+    let pids = processes::below(init);
+    if pids.len() > PROCESSES_MAX {
+        return Err(io::Error::other(format!("it has more than {PROCESSES_MAX} processes")));
     }
     Ok(pids.into_iter().filter_map(|pid| Task::read(pid).ok()).collect())
 }
