@@ -214,7 +214,7 @@ impl Hold {
                 if stand_still(subject.spec).is_err() { Step::Lost } else { Step::Nothing }
             }
             State::Resuming => {
-                // Not before: while CRIU has them, its connections acknowledge nothing.
+                // As the hook does before CRIU lets go; a CRIU that was killed has called none.
                 if let Err(fault) = ports::open(&subject.spec.nics) {
                     crate::supervise::log(&fault.to_string());
                 }
