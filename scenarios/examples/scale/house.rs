@@ -1,7 +1,6 @@
 //! The installation under measurement: log, control, views, API and the task that answers for all nodes.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,21 +10,20 @@ use std::{
 
 use stapes_api::{
     backend::{Drivers, Facts, Viewed},
-    client::{Client, Method},
+    client::Client,
     server::{Api, Listener},
 };
 use stapes_control::Control;
 use stapes_core::{
-    cluster::Enable,
     command::{Command, decide},
     decision::Context,
+    furniture::{self, ETH0, ROOT, default_profile, devices, import, network, pool},
     ids::{CommitId, NodeId, OperationId},
-    image,
     instance::Status,
-    node::{Join, Start},
+    node::Start,
     port::{
         guest::SimulatedGuests,
-        image::{ImageFacts, ImageKind, MemoryImages},
+        image::MemoryImages,
         log::{EventLog, MemoryLog},
         network::MemoryNetworks,
         secret::PretendSealer,
@@ -35,7 +33,7 @@ use stapes_core::{
 };
 use stapes_log::SegmentLog;
 use stapes_projections::{Options, Views};
-use stapes_scenarios::pretend::{self, alice};
+use stapes_scenarios::pretend::alice;
 use tempfile::TempDir;
 
 use crate::{
@@ -43,9 +41,6 @@ use crate::{
     answering::answer_all,
     measure::{Times, rss, stage},
 };
-
-/// How long a token is good for.
-const TOKEN_HOURS: i64 = 1;
 
 pub(crate) struct House {
     pub(crate) client: Client,
@@ -100,49 +95,13 @@ impl House {
     /// The first node is a cluster, with a pool, a network with room for everybody, a profile and an
     /// image.
     pub(crate) async fn furnish(&self) {
-        let enable = Enable {
-            cluster: uuid::Uuid::new_v4(),
-            node: id(0),
-            name: name(0),
-            address: address(0),
-            fingerprint: "0".repeat(64),
-        };
-        self.submit(Command::EnableCluster(Box::new(enable))).await;
-        let post = async |path: &str, body: serde_json::Value| {
-            let method = if path.contains("profiles") { Method::PUT } else { Method::POST };
-            self.client.send(method, path, &body).await.unwrap();
-        };
-        let json = |text: &str| serde_json::from_str(text).unwrap();
-        post("/1.0/storage-pools", json(r#"{"name": "default", "driver": "btrfs"}"#)).await;
-        let network = r#"{"name": "scalebr0", "type": "bridge",
-            "config": {"ipv4.address": "10.0.0.1/8", "ipv6.address": "none"}}"#;
-        post("/1.0/networks", json(network)).await;
-        let profile = r#"{"devices": {
-            "root": {"type": "disk", "path": "/", "pool": "default"},
-            "eth0": {"type": "nic", "network": "scalebr0"}}}"#;
-        post("/1.0/profiles/default", json(profile)).await;
-        let facts = ImageFacts {
-            fingerprint: pretend::image(),
-            size_bytes: 1,
-            kind: ImageKind::Container,
-            architecture: "x86_64".to_owned(),
-            created_at: chrono::DateTime::UNIX_EPOCH,
-            expires_at: None,
-            properties: [("os".to_owned(), "Test".to_owned())].into(),
-            split: false,
-            filename: "test.tar".to_owned(),
-        };
-        let import = image::Import {
-            project: "default".to_owned(),
-            facts,
-            properties: BTreeMap::new(),
-            public: false,
-            auto_update: false,
-            profiles: Vec::new(),
-            aliases: vec![("test".to_owned(), String::new())],
-            node: Some(id(0)),
-        };
-        self.submit(Command::ImportImage(Box::new(import))).await;
+        for command in furniture::cluster(&[&name(0)]) {
+            self.submit(command).await;
+        }
+        self.submit(pool("btrfs", &[])).await;
+        self.submit(network(&[("ipv4.address", "10.0.0.1/8"), ("ipv6.address", "none")])).await;
+        self.submit(default_profile(devices(&[ROOT, ETH0]))).await;
+        self.submit(import("ab", "test", Some(id(0)))).await;
         self.quiet().await;
     }
 
@@ -152,19 +111,10 @@ impl House {
 
     /// A token, the joiner's entry, and what its daemon does at its start.
     pub(crate) async fn join(&self, number: usize) {
-        let secret_hash = format!("{number:064x}");
-        let expires_at = chrono::Utc::now() + chrono::Duration::hours(TOKEN_HOURS);
-        let token = Command::CreateJoinToken {
-            name: name(number),
-            secret_hash: secret_hash.clone(),
-            expires_at,
-        };
+        let [token, join, _] = furniture::joining(&name(number));
         self.submit(token).await;
-        let (start, fingerprint) = (start(number), format!("{number:064x}"));
-        let address = address(number);
-        let join = Join { start: start.clone(), address, fingerprint, secret_hash };
-        self.submit(Command::JoinNode(Box::new(join))).await;
-        self.control.found(start).await.unwrap();
+        self.submit(join).await;
+        self.control.found(start(number)).await.unwrap();
     }
 
     /// Submits commands `0..count` as several clients do, and waits for none of their ends.
@@ -271,18 +221,8 @@ fn name(number: usize) -> String {
     format!("node{number:04}")
 }
 
-fn address(number: usize) -> String {
-    format!("10.200.{}.{}:8443", number / 250, number % 250 + 1)
-}
-
+/// A large one.
 fn start(number: usize) -> Start {
-    Start {
-        node: id(number),
-        name: name(number),
-        architecture: "x86_64".to_owned(),
-        cpus: 32,
-        memory_bytes: 128 << 30,
-        boot: uuid::Uuid::from_u128(number as u128),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+    let boot = uuid::Uuid::from_u128(number as u128);
+    Start { cpus: 32, memory_bytes: 128 << 30, boot, ..furniture::node(&name(number)) }
 }
