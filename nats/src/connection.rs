@@ -3,15 +3,15 @@
 //!
 //! The client reconnects by itself, for ever; whoever waits for an answer has a limit of its own.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
     client::{Request, RequestErrorKind},
+    connection::State,
     jetstream,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::watch;
 
 use crate::error::{ApiError, OpenError};
 
@@ -81,7 +81,6 @@ pub struct TlsFiles {
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
-    connected: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for Connection {
@@ -100,8 +99,7 @@ impl Connection {
         let addresses = parse(&config.servers)?;
         let shown = config.servers.iter().map(|address| without_password(address));
         let servers = shown.collect::<Vec<_>>().join(", ");
-        let (options, connected) = options(config, &addresses)?;
-        let client = options.connect(addresses).await.map_err(|source| {
+        let client = options(config, &addresses)?.connect(addresses).await.map_err(|source| {
             use async_nats::ConnectErrorKind::{
                 Authentication, AuthorizationViolation, Dns, Io, MaxReconnects, ServerParse,
                 TimedOut, Tls,
@@ -117,7 +115,7 @@ impl Connection {
                 }
             }
         })?;
-        Ok(Self { client, connected })
+        Ok(Self { client })
     }
 
     /// The name of the server that this is connected to, or was last.
@@ -132,10 +130,11 @@ impl Connection {
         self.client.server_info().connect_urls.len().max(1)
     }
 
-    /// Whether there is a server to talk to just now.
+    /// Whether there is a server to talk to just now. The client's own word: its events come later,
+    /// or not at all when there are many.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        *self.connected.borrow()
+        self.client.connection_state() == State::Connected
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -198,11 +197,7 @@ fn parse(servers: &[String]) -> Result<Vec<ServerAddr>, OpenError> {
     servers.iter().map(address).collect()
 }
 
-fn options(
-    config: ConnectConfig,
-    addresses: &[ServerAddr],
-) -> Result<(ConnectOptions, watch::Receiver<bool>), OpenError> {
-    let (state, connected) = watch::channel(true);
+fn options(config: ConnectConfig, addresses: &[ServerAddr]) -> Result<ConnectOptions, OpenError> {
     let mut options = ConnectOptions::new()
         .name(&config.name)
         .connection_timeout(CONNECT_MAX)
@@ -213,7 +208,7 @@ fn options(
             let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
             (Duration::from_millis(50) * attempts.min(100)).min(RECONNECT_PAUSE_MAX)
         })
-        .event_callback(event_callback(config.name, state));
+        .event_callback(event_callback(config.name));
     if config.only_these_servers {
         options = options.ignore_discovered_servers();
     }
@@ -251,24 +246,17 @@ fn options(
             .map_err(|source| OpenError::Credentials { path: path.clone(), source })?,
         Authentication::Nkey(path) => options.nkey(read(path)?.trim().to_owned()),
     };
-    Ok((options, connected))
+    Ok(options)
 }
 
-/// What becomes of the connection, told to those who wait and to the operator. A refused subject
-/// shows here and nowhere else.
+/// What becomes of the connection, told to the operator. A refused subject shows here and nowhere else.
 fn event_callback(
     name: String,
-    state: watch::Sender<bool>,
 ) -> impl Fn(Event) -> futures::future::Ready<()> + Send + Sync + 'static {
-    let (name, state) = (Arc::new(name), Arc::new(state));
     move |event| {
         match &event {
-            Event::Connected => {
-                state.send_replace(true);
-                tracing::debug!(%name, "connected to the log's server");
-            }
+            Event::Connected => tracing::debug!(%name, "connected to the log's server"),
             Event::Disconnected | Event::Closed => {
-                state.send_replace(false);
                 tracing::warn!(%name, "the connection to the log's server is lost");
             }
             Event::LameDuckMode | Event::Draining => {
