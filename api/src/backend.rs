@@ -5,6 +5,7 @@
 //! pool's free space) comes through core's ports, in [`Drivers`].
 
 mod cluster;
+mod known;
 mod viewed;
 
 use std::{fmt, path::PathBuf, sync::Arc};
@@ -27,6 +28,7 @@ use uuid::Uuid;
 pub use cluster::{
     Clustering, Connection, DrawnToken, Founding, Health, Joining, LogAccess, LogKind, Lost,
 };
+pub use known::Known;
 pub use viewed::Viewed;
 
 /// Who asks, and why.
@@ -118,6 +120,11 @@ pub struct Verified {
 
 #[async_trait]
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// Whether it has heard the log; until then it only knows what was true once.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     /// Decides a command. When it answers, the views hold the decision.
     async fn submit(&self, command: Command, request: Request) -> Result<Accepted, Refusal>;
 

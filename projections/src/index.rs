@@ -43,6 +43,8 @@ const TAKEN_AT_ONCE: usize = 1024;
 const TELL_EVERY: u64 = 250_000;
 /// Before the log or the disk is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Of the time, as a part, that goes into checkpoints of a state that changes all the time, at most.
+const CHECKPOINT_SHARE: u32 = 100;
 /// Bytes on disk from which dead space is worth removing.
 const REWRITE_BYTES: u64 = 256 << 20;
 /// Bytes on disk for each live one from which it is done.
@@ -69,8 +71,17 @@ struct Writer {
     /// The state at `at`, while it is behind what is in memory.
     past: Option<State>,
     checkpointed: Sequence,
+    /// No checkpoint before, unless there are many records.
+    rests_until: Instant,
     /// When what is pending must be written.
     due: Option<Instant>,
+}
+
+impl Writer {
+    /// When the next checkpoint must be written, however few records came since the last one.
+    fn checkpoint_due(&self) -> Option<Instant> {
+        (self.position.sequence > self.checkpointed).then_some(self.rests_until)
+    }
 }
 
 impl Index {
@@ -154,8 +165,15 @@ impl Index {
                     return damaged;
                 }
             } else if writer.at >= now.sequence() {
+                let checkpoint_due = writer.checkpoint_due();
+                if checkpoint_due.is_some_and(|due| due <= Instant::now()) {
+                    if let Err(damaged) = self.checkpoint(live, &mut writer).await {
+                        return damaged;
+                    }
+                    continue;
+                }
                 let changed = status.changed();
-                match writer.due {
+                match writer.due.or(checkpoint_due) {
                     Some(due) => drop(tokio::time::timeout_at(due, changed).await),
                     None => drop(changed.await),
                 }
@@ -178,7 +196,8 @@ impl Index {
         .await?;
         self.holds.send_replace(position.sequence);
         let at = position.sequence;
-        Ok(Writer { position, at, past: None, checkpointed, due: None })
+        let rests_until = Instant::now() + self.options.checkpoint_rest;
+        Ok(Writer { position, at, past: None, checkpointed, rests_until, due: None })
     }
 
     /// Takes the next records, not beyond `to`.
@@ -230,7 +249,7 @@ impl Index {
         Ok(told?)
     }
 
-    /// Writes what is pending, and a checkpoint when it is time for one.
+    /// Writes what is pending, and a checkpoint when many records came since the last one.
     async fn flush(&self, live: &Live, writer: &mut Writer, now: &Status) -> Result<(), Damaged> {
         let pending = self.pending();
         let (store, mut position, count) = (self.store(), writer.position, pending.len());
@@ -249,12 +268,30 @@ impl Index {
         if at.0 < writer.checkpointed.0 + self.options.checkpoint_every {
             return Ok(());
         }
+        self.checkpoint(live, writer).await
+    }
+
+    async fn checkpoint(&self, live: &Live, writer: &mut Writer) -> Result<(), Damaged> {
         // Far behind, the state at hand is its own; else it is the live one.
         let state = writer.past.clone().unwrap_or_else(|| live.state());
         writer.checkpointed = state.sequence();
-        let (store, every) = (self.store(), self.options.checkpoint_every);
-        blocking(move || checkpoint::write(&*store, &state, every)).await?;
+        let begun = Instant::now();
+        self.keep(state).await?;
+        let rest = (begun.elapsed() * CHECKPOINT_SHARE).max(self.options.checkpoint_rest);
+        writer.rests_until = Instant::now() + rest;
         self.spare().await
+    }
+
+    /// Writes a checkpoint of the state, unless there is a newer one.
+    pub(crate) async fn keep(&self, state: State) -> Result<(), Damaged> {
+        let (store, every) = (self.store(), self.options.checkpoint_every);
+        blocking(move || {
+            if checkpoint::newest(&*store)? >= state.sequence() {
+                return Ok(());
+            }
+            checkpoint::write(&*store, &state, every)
+        })
+        .await
     }
 
     /// Rewrites a store that is mostly dead space.

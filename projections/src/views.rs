@@ -36,13 +36,19 @@ const INDEX_WAIT: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Records between two checkpoints of the state, at least.
     pub checkpoint_every: u64,
+    /// How long what came since the last one may be in none, when it is less than that.
+    pub checkpoint_rest: Duration,
     /// How long what is indexed may stay in memory only.
     pub flush_every: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { checkpoint_every: 50_000, flush_every: Duration::from_millis(200) }
+        Self {
+            checkpoint_every: 50_000,
+            checkpoint_rest: Duration::from_secs(5),
+            flush_every: Duration::from_millis(200),
+        }
     }
 }
 
@@ -142,6 +148,17 @@ impl Views {
     pub fn checkpointed(&self) -> Result<Sequence, QueryError> {
         let index = &self.inner.index;
         checkpoint::newest(&*index.store()).map_err(|damaged| index.report(&damaged))
+    }
+
+    /// Writes down what the views hold now, for whoever begins without the log: see
+    /// [`Recalled`](crate::Recalled).
+    ///
+    /// # Errors
+    /// When the index cannot be written; it is rebuilt then.
+    pub async fn keep(&self) -> Result<(), QueryError> {
+        let index = &self.inner.index;
+        let kept = index.keep(self.inner.live.state()).await;
+        kept.map_err(|damaged| index.report(&damaged))
     }
 
     /// The timeline of these streams before `before`, newest first. A page may be a little longer

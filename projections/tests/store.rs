@@ -7,7 +7,7 @@ mod support;
 use std::{fs, path::Path, time::Duration};
 
 use stapes_core::ids::Sequence;
-use stapes_projections::{Entry, OperationFilter, OperationView, Options, Views};
+use stapes_projections::{Entry, OperationFilter, OperationView, Options, Recalled, Views};
 use support::{Followed, House, SOON, run};
 
 /// Everything that is asked of the store.
@@ -39,7 +39,11 @@ async fn told() -> House {
 
 /// Follows with checkpoints often and every record written at once.
 async fn eager(house: &House, directory: &Path) -> Followed {
-    let options = Options { checkpoint_every: 1, flush_every: Duration::ZERO };
+    let options = Options {
+        checkpoint_every: 1,
+        flush_every: Duration::ZERO,
+        ..Options::default()
+    };
     let views = Views::open(Some(directory), house.shared_log(), options).await.unwrap();
     let task = tokio::spawn(views.clone().run());
     Followed { views, task }
@@ -134,6 +138,42 @@ async fn what_was_written_is_not_folded_again() {
     assert!(after.0[before.0.len()..].iter().all(|entry| entry.sequence > known));
     assert_eq!(*second.views.world(), house.world);
     assert!(second.views.verify().await.unwrap().equal);
+}
+
+/// The daemon's own options, but for the rest between checkpoints.
+async fn patient(house: &House, directory: &Path, checkpoint_rest: Duration) -> Followed {
+    let options = Options { checkpoint_rest, ..Options::default() };
+    let views = Views::open(Some(directory), house.shared_log(), options).await.unwrap();
+    let task = tokio::spawn(views.clone().run());
+    Followed { views, task }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_known_is_recalled_without_the_log() {
+    let mut house = told().await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    assert!(Recalled::read(path).await.unwrap().is_none(), "nothing was ever known");
+    // However few the records are, they are in a checkpoint after a while ...
+    let running = patient(&house, path, Duration::from_millis(1)).await;
+    written(&running.views, house.head()).await;
+    stop(running, path).await;
+    let recalled = Recalled::read(path).await.unwrap().unwrap();
+    assert_eq!(**recalled.world(), house.world);
+    // ... or when it is asked for.
+    let running = patient(&house, path, Duration::from_secs(3600)).await;
+    house.create("d", &[]).await;
+    running.views.wait_for(house.head(), SOON).await.unwrap();
+    running.views.keep().await.unwrap();
+    stop(running, path).await;
+    for _ in 0..20 {
+        let recalled = Recalled::read(path).await.unwrap().unwrap();
+        assert_eq!(recalled.sequence(), house.head());
+        assert_eq!(**recalled.world(), house.world);
+        assert!(recalled.ended().count() > 0);
+        let views = Views::open(Some(path), house.shared_log(), Options::default()).await.unwrap();
+        assert_eq!(views.rebuilt(), None, "the store was let go");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

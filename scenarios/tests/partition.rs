@@ -112,3 +112,62 @@ async fn without_a_quorum_writes_are_refused_and_reads_go_on() {
         })
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
+    let mut hosts = Hosts::simulated(3);
+    hosts.form_cluster().await;
+    hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
+    hosts.log_is_on_all().await;
+    for lost in [1, 2] {
+        hosts.hosts[lost].crash_all().await;
+    }
+    hosts.hosts[0].stop().await;
+    // Once after an orderly end, once after a death: what was known is there again.
+    hosts.hosts[0].start_without_log().await;
+    hosts.hosts[0].crash().await;
+    hosts.hosts[0].start_without_log().await;
+
+    let here = &hosts.hosts[0];
+    let listed = here.try_stapes(&["list"]);
+    let (table, marked) = (text(&listed.stdout), text(&listed.stderr));
+    assert!(table.contains("web"), "{table}{marked}");
+    assert!(marked.contains("may be old"), "what is read is marked: {marked}");
+    let status = here.try_stapes(&["cluster", "status"]);
+    let told = text(&status.stdout);
+    for part in ["READS ONLY", "n2 is not heard", "n3 is not heard", "0 of 3 servers", "systemctl"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!status.status.success(), "scripts are told, too");
+    for refused in [&["config", "set", "web", "user.a=1"][..], &["exec", "web", "--", "true"]] {
+        let refused = here.try_stapes(refused);
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("Nothing can be changed now"), "{said}");
+        assert!(said.contains("n2") && said.contains("n3"), "it says who is missing: {said}");
+    }
+    let waited = here.try_stapes(&["waitready", "--timeout", "1s"]);
+    let said = text(&waited.stderr);
+    assert!(!waited.status.success() && said.contains("log's servers"), "not ready: {said}");
+
+    // Whoever listens now hears what happens once the log is there.
+    let mut events = here.client().events(&["lifecycle"], None).await.expect("events");
+    hosts.hosts[1].start().await;
+    hosts.hosts[0].serves().await;
+    hosts.hosts[0].stapes(&["config", "set", "web", "user.a=2"]);
+    let told = async {
+        loop {
+            let event = events.next().await.expect("a connection").expect("events go on");
+            if event.metadata["action"] == "instance-updated" {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.expect("the change is told");
+    let listed = hosts.hosts[0].try_stapes(&["list"]);
+    assert!(text(&listed.stdout).contains("web") && listed.stderr.is_empty(), "old no more");
+    hosts.hosts[0].stapes(&["replay", "--verify"]);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use stapes_api::{server::Api, tls::TlsListener};
+use stapes_api::{backend::Backend, server::Api, tls::TlsListener};
 use stapes_control::{Control, Request, SubmitError, Watch};
 use stapes_core::{
     cluster::Enable, command::Command, ids::Sequence, node::Start, port::guest::Guests,
@@ -17,7 +17,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    cluster::{self, EntryError, GuestLeases, Member, MemberEars, Others},
+    cluster::{self, EntryError, GuestLeases, Member, MemberEars, Others, Seat},
     directory::Directory,
     host::Drivers,
     serve::{DaemonError, End},
@@ -139,15 +139,15 @@ pub(super) fn hold(
 /// # Errors
 /// When the address cannot be bound.
 pub(super) async fn listen(
-    member: &Member,
-    (api, control, sources): (&Api, &Control, Arc<Exchange>),
+    seat: &Seat,
+    (api, backend, sources): (&Api, &Arc<dyn Backend>, Arc<Exchange>),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<JoinHandle<()>, DaemonError> {
-    let address = member.config.address.clone();
+    let address = seat.config.address.clone();
     let unusable = |source: io::Error| DaemonError::Address { address: address.clone(), source };
-    let listener = TlsListener::bind(&address, member.tls.clone()).await.map_err(unusable)?;
+    let listener = TlsListener::bind(&address, seat.tls.clone()).await.map_err(unusable)?;
     tracing::info!(address, "serving members");
-    let peers = stapes_api::peer::router(sources, cluster::is_member(control));
+    let peers = stapes_api::peer::router(sources, cluster::is_member_by(backend));
     let router = api.remote_router().merge(peers);
     Ok(tokio::spawn(listener.serve(router, stop)))
 }

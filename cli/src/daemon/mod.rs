@@ -17,6 +17,8 @@ use crate::{
 
 mod cluster;
 mod directory;
+mod door;
+mod early;
 mod files;
 mod footing;
 mod host;

@@ -6,32 +6,30 @@
 //!
 //! The log is the node's own files, or the cluster's; nothing behind the footing asks which.
 //!
-//! The socket is there only after everything behind it is: whoever can connect is served.
+//! The sockets are there only after everything behind them is: whoever can connect is served. A member
+//! whose log is away for long is the exception: see [`early`](super::early).
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use stapes_api::server::{Api, Listener};
+use stapes_api::backend::Facts;
 use stapes_control::{Control, SubmitError};
-use stapes_core::{ids::NodeId, port::log::ReadError};
-use stapes_drivers::exchange::Exchange;
+use stapes_core::{ids::NodeId, node::Start, port::log::ReadError};
 use stapes_node::{Executor, ExecutorConfig, StartError};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    cluster::{ConfigError, Here, Member, MemberError},
+    cluster::{ClusterKeys, ConfigError, Here, MemberError},
     directory::{Directory, DirectoryError},
-    footing::Footing,
-    host::{self, HostError},
+    door::{Door, House, Told},
+    early::{Early, PATIENCE},
+    footing::{Footing, Seated},
+    host::{self, Drivers, HostError},
     identity, membership, shutdown, simulated,
     views::Watched,
 };
 
-/// How long requests under way may take to end after the daemon was told to go.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long what is known may take to be written down when the daemon goes.
+const KEEP_MAX: Duration = Duration::from_secs(5);
 /// How long a client that made the node a member has to hear so.
 const TELL_FIRST: Duration = Duration::from_millis(500);
 
@@ -81,147 +79,202 @@ pub(crate) enum End {
 /// # Errors
 /// Why it does not, or not any more.
 pub(crate) async fn serve(dir: &Path, is_simulated: bool) -> Result<End, DaemonError> {
-    let directory = Directory::prepare(dir)?;
-    let start = identity::start(NodeId(directory.node_id()?));
-    let (node, mut name) = (start.node, start.name.clone());
-    let secrets = host::secrets(&directory)?;
-    let Footing { log, tasks, here, member } = Footing::find(&directory, &start).await?;
-    let control = Control::sealing(log.clone(), secrets.clone());
-    here.governs(&control);
-    let mut failing = JoinSet::new();
-    failing.spawn({
-        let control = control.clone();
-        async move {
-            control.follow().await;
-            "the log cannot be trusted any more".to_owned()
+    let daemon = Daemon::prepare(dir, is_simulated)?;
+    let Daemon { directory, start, seated, .. } = &daemon;
+    let mut finding = Box::pin(Footing::find(directory, start, seated.as_ref()));
+    let found = timeout(PATIENCE, &mut finding).await;
+    let mut early = match (&found, seated) {
+        (Err(_), Some(seated)) => {
+            Early::begin(directory, seated, || daemon.drivers(), daemon.facts()).await?
         }
-    });
-    if let Some(member) = &member {
-        match membership::take_up(&directory, member, &control, &start).await? {
-            End::Gone => name.clone_from(&member.config.name),
-            End::Again => return Ok(End::Again),
-        }
-    }
-    let mut drivers = if is_simulated {
-        simulated::drivers(&directory, secrets)?
-    } else {
-        host::drivers(&directory, secrets)?
+        (Ok(_), _) | (_, None) => None,
     };
-    let boot = start.boot;
-    let rebooted = control.found(start).await?;
-    if let Some(member) = &member {
-        drivers.peers = Arc::new(member.peers(&control));
-        membership::run(&directory, member, &control, &drivers, &mut failing).await?;
+    let drivers = early.as_ref().map(Early::drivers);
+    let raising = async {
+        let footing = match found {
+            Ok(footing) => footing?,
+            Err(_) => finding.await?,
+        };
+        daemon.raise(footing, drivers).await
+    };
+    let raised = match &mut early {
+        None => raising.await,
+        Some(early) => tokio::select! {
+            raised = raising => raised,
+            () = early.told() => Ok(Raised::Ends(End::Gone)),
+        },
+    };
+    let whole = match raised {
+        Ok(Raised::Whole(whole)) => whole,
+        Ok(Raised::Ends(end)) => return leave(early, Ok(end)).await,
+        Err(error) => return leave(early, Err(error)).await,
+    };
+    let backend = whole.views.backend();
+    let door = match early {
+        Some(early) => early.give_way(backend),
+        None => {
+            let (drivers, here, facts) = (&whole.drivers, &whole.here, daemon.facts());
+            let seat = seated.as_ref().map(|seated| &*seated.seat);
+            Door::open(House { directory, backend, drivers, facts, here, seat }).await?
+        }
+    };
+    whole.until_told(door, start.node).await
+}
+
+/// Before anything was whole.
+async fn leave(
+    early: Option<Early>,
+    outcome: Result<End, DaemonError>,
+) -> Result<End, DaemonError> {
+    if let Some(early) = early {
+        early.close().await;
+    }
+    outcome
+}
+
+/// What is known before the log is.
+struct Daemon {
+    directory: Directory,
+    start: Start,
+    secrets: Arc<ClusterKeys>,
+    /// Of a member.
+    seated: Option<Seated>,
+    is_simulated: bool,
+}
+
+/// Everything that there is behind the sockets.
+struct Whole {
+    control: Control,
+    here: Here,
+    drivers: Drivers,
+    views: Watched,
+    failing: JoinSet<String>,
+}
+
+enum Raised {
+    Whole(Box<Whole>),
+    Ends(End),
+}
+
+impl Daemon {
+    fn prepare(dir: &Path, is_simulated: bool) -> Result<Self, DaemonError> {
+        let directory = Directory::prepare(dir)?;
+        let start = identity::start(NodeId(directory.node_id()?));
+        let secrets = host::secrets(&directory)?;
+        let seated = Seated::find(&directory, start.node)?;
+        Ok(Self { directory, start, secrets, seated, is_simulated })
     }
 
-    let views = Watched::open(&directory, &log, &control).await?;
-    views.run(&mut failing);
-
-    let executor = Executor::new(
-        ExecutorConfig { node, state_dir: directory.node() },
-        tasks,
-        Arc::new(control.reports_of(node, &name).after_reboot(rebooted)),
-        drivers.for_node(),
-        views.progress(),
-    )?;
-    executor.take_over().await?;
-    if let Some(member) = &member {
-        let guests = (&control, drivers.guests.clone());
-        membership::hold((&directory, member), guests, views.applied(), boot, &mut failing);
+    fn drivers(&self) -> Result<Drivers, DaemonError> {
+        let (directory, secrets) = (&self.directory, self.secrets.clone());
+        Ok(if self.is_simulated {
+            simulated::drivers(directory, secrets)?
+        } else {
+            host::drivers(directory, secrets)?
+        })
     }
-    failing.spawn({
-        let executor = executor.clone();
-        async move {
+
+    fn facts(&self) -> Facts {
+        let seated = self.seated.as_ref().map(|seated| seated.seat.config.name.clone());
+        identity::facts(&self.directory, seated.unwrap_or_else(|| self.start.name.clone()))
+    }
+
+    /// From the log to all that is behind the sockets. `drivers`, if somebody uses the host already.
+    async fn raise(
+        &self,
+        footing: Footing,
+        drivers: Option<Drivers>,
+    ) -> Result<Raised, DaemonError> {
+        let Self { directory, start, .. } = self;
+        let Footing { log, tasks, here, member } = footing;
+        let node = start.node;
+        let control = Control::sealing(log.clone(), self.secrets.clone());
+        here.governs(&control);
+        let mut failing = JoinSet::new();
+        failing.spawn({
+            let control = control.clone();
+            async move {
+                control.follow().await;
+                "the log cannot be trusted any more".to_owned()
+            }
+        });
+        if let Some(member) = &member {
+            match membership::take_up(directory, member, &control, start).await? {
+                End::Gone => {}
+                End::Again => return Ok(Raised::Ends(End::Again)),
+            }
+        }
+        let mut drivers = drivers.map_or_else(|| self.drivers(), Ok)?;
+        let rebooted = control.found(start.clone()).await?;
+        if let Some(member) = &member {
+            drivers.peers = Arc::new(member.peers(&control));
+            membership::run(directory, member, &control, &drivers, &mut failing).await?;
+        }
+
+        let views = Watched::open(directory, &log, &control).await?;
+        views.run(&mut failing);
+
+        let name = self.facts().server_name;
+        let executor = Executor::new(
+            ExecutorConfig { node, state_dir: directory.node() },
+            tasks,
+            Arc::new(control.reports_of(node, &name).after_reboot(rebooted)),
+            drivers.for_node(),
+            views.progress(),
+        )?;
+        executor.take_over().await?;
+        if let Some(member) = &member {
+            let guests = (&control, drivers.guests.clone());
+            let applied = views.applied();
+            membership::hold((directory, member), guests, applied, start.boot, &mut failing);
+        }
+        failing.spawn(async move {
             executor
                 .run()
                 .await
                 .map_or_else(|error| error.to_string(), |()| "the log ended".to_owned())
+        });
+        if rebooted {
+            control.autostart(node).await?;
         }
-    });
-    if rebooted {
-        control.autostart(node).await?;
-    }
-    if is_simulated && member.is_none() {
-        simulated::furnish(&control).await?;
-    }
-
-    let decided = control.world().sequence;
-    tokio::select! {
-        () = views.hold(decided) => {}
-        Some(why) = failing.join_next() => {
-            return Err(DaemonError::Broken(why.unwrap_or_else(|error| error.to_string())));
+        if self.is_simulated && member.is_none() {
+            simulated::furnish(&control).await?;
         }
+        let decided = control.world().sequence;
+        tokio::select! {
+            () = views.hold(decided) => {}
+            Some(why) = failing.join_next() => return Err(broken(why)),
+        }
+        Ok(Raised::Whole(Box::new(Whole { control, here, drivers, views, failing })))
     }
-    let facts = identity::facts(&directory, name);
-    let cluster = Arc::new(here.clone());
-    let api = Api::clustering(views.backend(), drivers.for_api(), facts, cluster);
-    let sources = drivers.exchange.clone();
-    let (directory, control, here) = (&directory, &control, &here);
-    let service = Service { node, directory, control, here, api, sources, failing };
-    let outcome = service.until_told(member.as_deref()).await;
-    drivers.retire().await;
-    outcome
 }
 
-/// What is served, and what may end it.
-struct Service<'a> {
-    node: NodeId,
-    directory: &'a Directory,
-    control: &'a Control,
-    here: &'a Here,
-    api: Api,
-    sources: Arc<Exchange>,
-    failing: JoinSet<String>,
+fn broken(why: Result<String, tokio::task::JoinError>) -> DaemonError {
+    DaemonError::Broken(why.unwrap_or_else(|error| error.to_string()))
 }
 
-impl Service<'_> {
-    async fn until_told(mut self, member: Option<&Member>) -> Result<End, DaemonError> {
-        let path = self.directory.socket();
-        let socket = |source| DaemonError::Socket { path: path.display().to_string(), source };
-        let listener = Listener::bind(&path).await.map_err(socket)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-        let shutdown_asked = self.api.shutdown_asked();
-        let stop = watch::Sender::new(false);
-        let stopped = || {
-            let mut stop = stop.subscribe();
-            async move {
-                let _ = stop.wait_for(|stop| *stop).await;
-            }
-        };
-        let remote = match member {
-            Some(member) => {
-                let served = (&self.api, self.control, self.sources.clone());
-                Some(membership::listen(member, served, stopped()).await?)
-            }
-            None => None,
-        };
-        let served = tokio::spawn(listener.serve(self.api.router(), stopped()));
-        tracing::info!(socket = %path.display(), "serving");
+impl Whole {
+    async fn until_told(mut self, mut door: Door, node: NodeId) -> Result<End, DaemonError> {
         let outcome = tokio::select! {
-            _ = terminate.recv() => Ok(End::Gone),
-            _ = interrupt.recv() => Ok(End::Gone),
-            () = self.here.again() => Ok(End::Again),
-            () = shutdown_asked => {
-                shutdown::stop_guests(self.control, self.node).await;
+            told = door.told() => {
+                if told == Told::ByClient {
+                    shutdown::stop_guests(&self.control, node).await;
+                }
                 Ok(End::Gone)
             }
-            Some(why) = self.failing.join_next() => {
-                Err(DaemonError::Broken(why.unwrap_or_else(|error| error.to_string())))
-            }
+            () = self.here.again() => Ok(End::Again),
+            Some(why) = self.failing.join_next() => Err(broken(why)),
         };
         if matches!(outcome, Ok(End::Again)) {
             // Whoever asked for it is told how it ended first.
             tokio::time::sleep(TELL_FIRST).await;
         }
         tracing::info!("going; guests stay as they are");
-        stop.send_replace(true);
-        // Clients that hold a socket open do not keep the daemon.
-        let _ = tokio::time::timeout(DRAIN_MAX, served).await;
-        if let Some(remote) = remote {
-            let _ = tokio::time::timeout(DRAIN_MAX, remote).await;
-        }
-        let _ = std::fs::remove_file(&path);
+        door.close().await;
+        drop(self.failing);
+        // What is known is there at the next start, whether or not the log is.
+        let _ = timeout(KEEP_MAX, self.views.keep()).await;
+        self.drivers.retire().await;
         outcome
     }
 }

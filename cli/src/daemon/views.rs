@@ -63,6 +63,13 @@ impl Watched {
         }
     }
 
+    /// Writes down what they hold.
+    pub(crate) async fn keep(&self) {
+        if let Err(error) = self.views.keep().await {
+            tracing::warn!(%error, "what is known is not written down");
+        }
+    }
+
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
         self.backend.clone()
     }

@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use stapes_api::client::Client;
 use tempfile::TempDir;
 use tokio::process::Child;
@@ -108,6 +112,20 @@ impl Host {
     /// # Panics
     /// When it does not in time.
     pub async fn start(&mut self) {
+        self.launch();
+        self.serves().await;
+    }
+
+    /// Starts the daemon and waits until it answers, be it only from what it knew.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub async fn start_without_log(&mut self) {
+        self.launch();
+        self.answers("/1.0").await;
+    }
+
+    fn launch(&mut self) {
         assert!(self.daemon.is_none(), "{} has a daemon", self.name);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log());
         let log = log.expect("a file for what it says");
@@ -119,17 +137,20 @@ impl Host {
         // The daemon's own process: `nsenter` becomes it.
         let mut command = tokio::process::Command::from(command);
         self.daemon = Some(command.kill_on_drop(true).spawn().expect("it can be started"));
-        self.serves().await;
     }
 
-    /// Waits until the daemon answers.
+    /// Waits until the daemon answers from its log.
     ///
     /// # Panics
     /// When it does not in time, or is gone.
     pub async fn serves(&mut self) {
+        self.answers("/internal/ready").await;
+    }
+
+    async fn answers(&mut self, path: &str) {
         let answers = async {
             loop {
-                let asked = self.client().get::<serde_json::Value>("/1.0").await;
+                let asked = self.client().get::<serde_json::Value>(path).await;
                 if asked.is_ok() {
                     return;
                 }
@@ -140,6 +161,17 @@ impl Host {
         };
         let in_time = tokio::time::timeout(READY_WITHIN, answers).await.is_ok();
         assert!(in_time, "{} does not serve:\n{}", self.name, self.said());
+    }
+
+    /// Ends the daemon as an operator does: guests and nats-server live on.
+    ///
+    /// # Panics
+    /// When there is no daemon, or it does not end.
+    pub async fn stop(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon runs");
+        signal(daemon.id().expect("it runs"), Signal::SIGTERM);
+        let ended = tokio::time::timeout(READY_WITHIN, daemon.wait()).await;
+        ended.expect("it ends in time").expect("it can be waited for");
     }
 
     /// `kill -9` of the daemon alone: guests and nats-server live on.
@@ -159,7 +191,7 @@ impl Host {
         let servers = self.nats_servers();
         self.crash().await;
         for pid in servers {
-            kill(pid);
+            signal(pid, Signal::SIGKILL);
         }
     }
 
@@ -230,13 +262,9 @@ impl Drop for Host {
     }
 }
 
-fn kill(pid: u32) {
-    use nix::{
-        sys::signal::{Signal, kill},
-        unistd::Pid,
-    };
+fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
         // One that has gone meanwhile is fine.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }

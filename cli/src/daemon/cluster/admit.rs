@@ -14,8 +14,9 @@ use super::{
     super::directory::Directory,
     config::{LogPlace, Neighbour},
     found::host,
-    member::Member,
-    refused, servers,
+    refused,
+    seat::Seat,
+    servers,
 };
 
 /// So many members hold the authority's key: with one it could be lost, with all it could leak.
@@ -43,7 +44,7 @@ pub(super) struct Admitted {
 
 pub(super) fn admit(
     directory: &Directory,
-    member: &Member,
+    member: &Seat,
     control: &Control,
     asked: serde_json::Value,
 ) -> Result<serde_json::Value, Refusal> {

@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 /// One silence is an election; this many are more.
 const SILENCES: u32 = 2;
+/// Why nothing can be changed then.
+pub(super) const SILENT: &str = "most of the log's servers do not answer";
 
 /// What was heard last.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +66,7 @@ pub(crate) async fn listen(member: Arc<Member>) {
 }
 
 async fn ask(member: &Member) -> Result<Pulse, String> {
-    let silent = |_| "most of the log's servers do not answer".to_owned();
+    let silent = |_| SILENT.to_owned();
     let head = tokio::time::timeout(ANSWERS_WITHIN, member.log.head()).await.map_err(silent)?;
     let head = head.map_err(|error| super::told(&error))?;
     let kept = tokio::time::timeout(ANSWERS_WITHIN, member.log.keepers()).await.map_err(silent)?;

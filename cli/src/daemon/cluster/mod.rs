@@ -3,7 +3,7 @@
 //! ```text
 //!  alone ─ found ─► identity · server · log carried over · config ─┐
 //!        ─ join ──► token · admission · server · JoinNode · config ─┴─► the daemon starts anew
-//!  member: start ─► server · log on JetStream · TLS ─► tend the servers, watch the log
+//!  member: start ─► seat ─► server · log on JetStream · TLS ─► tend the servers, watch the log
 //! ```
 //!
 //! `config` is the switch: killed before it is written the node stands alone as before, killed after
@@ -23,6 +23,7 @@ mod join;
 mod keys;
 mod leases;
 mod member;
+mod seat;
 mod servers;
 mod tend;
 
@@ -51,7 +52,8 @@ pub(crate) use history::{clean_host, seal};
 pub(crate) use join::{EntryError, enter, undo};
 pub(crate) use keys::{ClusterKeys, Others};
 pub(crate) use leases::GuestLeases;
-pub(crate) use member::{Member, MemberError, is_member};
+pub(crate) use member::{Member, MemberError, is_member_by};
+pub(crate) use seat::Seat;
 pub(crate) use tend::tend;
 
 /// What a node that stands alone has to give to a cluster.
@@ -64,7 +66,7 @@ pub(crate) struct Alone {
 #[derive(Debug)]
 enum Standing {
     Alone(Alone),
-    Member(Arc<Member>),
+    Member(Arc<Seat>),
 }
 
 /// The port that the API uses; a cheap handle.
@@ -88,8 +90,8 @@ impl Here {
         Self::new(directory, node, Standing::Alone(alone))
     }
 
-    pub(crate) fn member(directory: Directory, node: NodeId, member: Arc<Member>) -> Self {
-        Self::new(directory, node, Standing::Member(member))
+    pub(crate) fn member(directory: Directory, node: NodeId, seat: Arc<Seat>) -> Self {
+        Self::new(directory, node, Standing::Member(seat))
     }
 
     fn new(directory: Directory, node: NodeId, standing: Standing) -> Self {
@@ -120,9 +122,9 @@ impl Here {
         self.0.again.send_replace(true);
     }
 
-    fn as_member(&self) -> Result<&Arc<Member>, Refusal> {
+    fn as_member(&self) -> Result<&Arc<Seat>, Refusal> {
         match &self.0.standing {
-            Standing::Member(member) => Ok(member),
+            Standing::Member(seat) => Ok(seat),
             Standing::Alone(_) => Err(Refusal::Unavailable(
                 "this server is a member of no cluster; see: stapes cluster enable".to_owned(),
             )),
@@ -147,7 +149,7 @@ impl Clustering for Here {
 
     fn health(&self) -> Option<Health> {
         match &self.0.standing {
-            Standing::Member(member) => Some(member.health()),
+            Standing::Member(seat) => Some(seat.health()),
             Standing::Alone(_) => None,
         }
     }
