@@ -80,7 +80,8 @@ struct Writer {
 impl Writer {
     /// When the next checkpoint must be written, however few records came since the last one.
     fn checkpoint_due(&self) -> Option<Instant> {
-        (self.position.sequence > self.checkpointed).then_some(self.rests_until)
+        let wanted = self.due.is_none() && self.position.sequence > self.checkpointed;
+        wanted.then_some(self.rests_until)
     }
 }
 
@@ -249,7 +250,7 @@ impl Index {
         Ok(told?)
     }
 
-    /// Writes what is pending, and a checkpoint when many records came since the last one.
+    /// Writes what is pending, and a checkpoint when it is time for one.
     async fn flush(&self, live: &Live, writer: &mut Writer, now: &Status) -> Result<(), Damaged> {
         let pending = self.pending();
         let (store, mut position, count) = (self.store(), writer.position, pending.len());
@@ -265,10 +266,11 @@ impl Index {
         if at.0 / TELL_EVERY != begun.0 / TELL_EVERY {
             tracing::info!(%at, head = %now.sequence(), "indexing the log");
         }
-        if at.0 < writer.checkpointed.0 + self.options.checkpoint_every {
-            return Ok(());
+        let many = at.0 >= writer.checkpointed.0 + self.options.checkpoint_every;
+        if many || writer.rests_until <= Instant::now() {
+            return self.checkpoint(live, writer).await;
         }
-        self.checkpoint(live, writer).await
+        Ok(())
     }
 
     async fn checkpoint(&self, live: &Live, writer: &mut Writer) -> Result<(), Damaged> {

@@ -32,11 +32,12 @@ impl Recalled {
         let (shelf, _) = opened.map_err(OpenError::Directory)?;
         let newest = Sequence(u64::MAX - 1);
         let read = index::blocking(move || checkpoint::read(&*shelf.store(), newest)).await;
-        Ok(read.unwrap_or_else(|Damaged(why)| {
-            tracing::warn!(why, "the newest checkpoint cannot be read");
-            None
-        })
-        .map(Self))
+        Ok(read
+            .unwrap_or_else(|Damaged(why)| {
+                tracing::warn!(why, "the newest checkpoint cannot be read");
+                None
+            })
+            .map(Self))
     }
 
     #[must_use]

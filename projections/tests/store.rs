@@ -39,11 +39,8 @@ async fn told() -> House {
 
 /// Follows with checkpoints often and every record written at once.
 async fn eager(house: &House, directory: &Path) -> Followed {
-    let options = Options {
-        checkpoint_every: 1,
-        flush_every: Duration::ZERO,
-        ..Options::default()
-    };
+    let options =
+        Options { checkpoint_every: 1, flush_every: Duration::ZERO, ..Options::default() };
     let views = Views::open(Some(directory), house.shared_log(), options).await.unwrap();
     let task = tokio::spawn(views.clone().run());
     Followed { views, task }

@@ -88,9 +88,7 @@ impl Backend for Known {
     async fn ended_operations(&self, count: usize) -> Result<Vec<Operation>, Refusal> {
         match self.now() {
             Some(now) => now.ended_operations(count).await,
-            None => {
-                Ok(self.then.ended().take(count).map(|view| view.operation.clone()).collect())
-            }
+            None => Ok(self.then.ended().take(count).map(|view| view.operation.clone()).collect()),
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) enum ServerCommand {
     /// Make the default pool, network and profile
     #[command(after_help = INIT_HELP)]
     Init(InitArgs),
-    /// Wait until the daemon serves
+    /// Wait until the daemon has read its log and works
     Waitready(WaitReadyArgs),
     /// Stop all guests, then the daemon
     Shutdown(ShutdownArgs),
@@ -52,7 +52,7 @@ Examples:
 pub(crate) enum AdminCommand {
     /// Make the default pool, network and profile
     Init(InitArgs),
-    /// Wait until the daemon serves
+    /// Wait until the daemon has read its log and works
     Waitready(WaitReadyArgs),
     /// Stop all guests, then the daemon
     Shutdown(ShutdownArgs),

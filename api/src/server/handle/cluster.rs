@@ -41,12 +41,12 @@ pub(in crate::server) async fn get(State(api): State<Api>) -> Response {
         server_name: here.map(|here| show::location(world, here)).unwrap_or_default(),
         enabled: true,
         member_config: Vec::new(),
-        health: Some(told(world, &health)),
+        health: Some(told(world, &health, api.backend.is_whole())),
     });
     answer::sync(cluster)
 }
 
-fn told(world: &World, health: &Health) -> ClusterHealth {
+fn told(world: &World, health: &Health, whole: bool) -> ClusterHealth {
     let missing = missing(world, health);
     ClusterHealth {
         writable: health.lost.is_none(),
@@ -57,7 +57,7 @@ fn told(world: &World, health: &Health) -> ClusterHealth {
         stale_since: health.lost.as_ref().map(|lost| Time(lost.since)),
         head: health.head.max(world.sequence.0),
         sequence: world.sequence.0,
-        notes: notes(health, &missing),
+        notes: notes(health, &missing, whole),
         missing,
     }
 }
@@ -71,11 +71,16 @@ pub(in crate::server) fn missing(world: &World, health: &Health) -> Vec<String> 
 }
 
 /// What does not work, what still does, and what to type.
-fn notes(health: &Health, missing: &[String]) -> Vec<String> {
+fn notes(health: &Health, missing: &[String], whole: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(lost) = &health.lost {
         notes.push(format!("Nothing can be changed: {}", lost.why));
-        notes.push("Guests go on running; lists and logs are read here, and may be old".to_owned());
+        let read = if whole {
+            "lists and logs are read here, and may be old"
+        } else {
+            "lists are read here as this member knew them before it started; logs are not"
+        };
+        notes.push(format!("Guests go on running; {read}"));
         notes.push("Bring the missing members back: systemctl start stapes, there".to_owned());
     }
     for name in missing {

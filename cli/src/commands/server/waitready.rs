@@ -15,6 +15,8 @@ use crate::{
 
 /// Between two tries; the daemon is usually there within one of them.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same for one that is there, and waits itself.
+const PAUSE_WITH_IT: Duration = Duration::from_millis(500);
 
 /// Zero waits without end.
 pub(crate) async fn run(session: &Session, timeout: Duration) -> Result<ExitStatus> {
@@ -41,6 +43,6 @@ pub(crate) async fn run(session: &Session, timeout: Duration) -> Result<ExitStat
 async fn ready(session: &Session, said: &mut Option<ApiError>) {
     while let Err(error) = session.client.get::<Value>("/internal/ready").await {
         *said = if let ClientError::Api(error) = error { Some(error) } else { None };
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(if said.is_some() { PAUSE_WITH_IT } else { PAUSE }).await;
     }
 }
