@@ -143,7 +143,7 @@ async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
         assert!(!refused.status.success() && said.contains("Nothing can be changed now"), "{said}");
         assert!(said.contains("n2") && said.contains("n3"), "it says who is missing: {said}");
     }
-    let waited = here.try_stapes(&["waitready", "--timeout", "1s"]);
+    let waited = here.try_stapes(&["waitready", "--timeout", "3s"]);
     let said = text(&waited.stderr);
     assert!(!waited.status.success() && said.contains("log's servers"), "not ready: {said}");
 
@@ -151,7 +151,11 @@ async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
     let mut events = here.client().events(&["lifecycle"], None).await.expect("events");
     hosts.hosts[1].start().await;
     hosts.hosts[0].serves().await;
-    hosts.hosts[0].stapes(&["config", "set", "web", "user.a=2"]);
+    hosts
+        .wait_for("writes are taken again", async || {
+            hosts.hosts[0].try_stapes(&["config", "set", "web", "user.a=2"]).status.success()
+        })
+        .await;
     let told = async {
         loop {
             let event = events.next().await.expect("a connection").expect("events go on");
@@ -161,8 +165,12 @@ async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), told).await.expect("the change is told");
-    let listed = hosts.hosts[0].try_stapes(&["list"]);
-    assert!(text(&listed.stdout).contains("web") && listed.stderr.is_empty(), "old no more");
+    hosts
+        .wait_for("what is read is marked no more", async || {
+            let listed = hosts.hosts[0].try_stapes(&["list"]);
+            text(&listed.stdout).contains("web") && listed.stderr.is_empty()
+        })
+        .await;
     hosts.hosts[0].stapes(&["replay", "--verify"]);
 }
 

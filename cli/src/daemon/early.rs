@@ -19,7 +19,7 @@ use stapes_api::{
 };
 use stapes_core::{ids::NodeId, port::peer::PeerAddress};
 use stapes_projections::{OpenError, Recalled};
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     cluster::{Seat, is_member_by},
@@ -50,8 +50,8 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// `None`, and a line in the log, when nothing is known of the cluster yet. Nobody else may have
-    /// the views open.
+    /// `None`, and a line in the log, when nothing is known of the cluster yet, or the network is not up
+    /// yet. Nobody else may have the views open.
     ///
     /// # Errors
     /// When the host cannot be used, or not be served from.
@@ -66,6 +66,11 @@ impl Early {
             tracing::warn!("nothing is known of the cluster yet: served once its log is heard");
             return Ok(None);
         };
+        if let Err(error) = TcpListener::bind(&seat.config.address).await {
+            let address = &seat.config.address;
+            tracing::warn!(address, %error, "no such address yet: served once the log is heard");
+            return Ok(None);
+        }
         tracing::warn!(at = %then.sequence(), "the log is not heard: serving what was known last");
         let known = Arc::new(Known::new(then));
         let backend: Arc<dyn Backend> = known.clone();

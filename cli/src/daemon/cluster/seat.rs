@@ -29,7 +29,8 @@ pub(crate) struct Seat {
     pub(crate) config: ClusterConfig,
     pub(crate) identity: ClusterIdentity,
     pub(crate) tls: TlsConfig,
-    peers: OnceLock<PeerClient>,
+    /// As others are asked now.
+    peers: RwLock<Option<PeerClient>>,
     /// The configuration as it is kept up to date.
     current: Mutex<ClusterConfig>,
     pub(super) pulse: RwLock<Pulse>,
@@ -53,7 +54,7 @@ impl Seat {
         Ok(Self {
             identity,
             tls,
-            peers: OnceLock::new(),
+            peers: RwLock::default(),
             current: Mutex::new(config.clone()),
             pulse: RwLock::default(),
             ears: OnceLock::new(),
@@ -109,16 +110,19 @@ impl Seat {
         &self,
         to: &PeerAddress,
     ) -> Result<Box<dyn backend::Connection>, Refusal> {
-        let peers = self.peers.get().ok_or_else(|| {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let peers = peers.ok_or_else(|| {
             Refusal::Unavailable("the daemon is not ready to ask other members yet".to_owned())
         })?;
         let stream = peers.connect(to).await;
         Ok(Box::new(stream.map_err(|error| Refusal::Unavailable(error.to_string()))?))
     }
 
-    /// The other members, as this one asks them; whoever asks first says who is one.
+    /// The other members, as this one asks them from now on.
     pub(crate) fn peers_by(&self, is_member: IsMember) -> PeerClient {
-        self.peers.get_or_init(|| PeerClient::new(self.tls.clone(), is_member)).clone()
+        let peers = PeerClient::new(self.tls.clone(), is_member);
+        self.peers.write().unwrap_or_else(PoisonError::into_inner).replace(peers.clone());
+        peers
     }
 }
 
