@@ -143,9 +143,9 @@ async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
         assert!(!refused.status.success() && said.contains("Nothing can be changed now"), "{said}");
         assert!(said.contains("n2") && said.contains("n3"), "it says who is missing: {said}");
     }
-    let waited = here.try_stapes(&["waitready", "--timeout", "3s"]);
-    let said = text(&waited.stderr);
-    assert!(!waited.status.success() && said.contains("log's servers"), "not ready: {said}");
+    let ready = here.client().get::<serde_json::Value>("/internal/ready").await;
+    let said = ready.expect_err("it is not ready before the log is there").to_string();
+    assert!(said.contains("log's servers"), "{said}");
 
     // Whoever listens now hears what happens once the log is there.
     let mut events = here.client().events(&["lifecycle"], None).await.expect("events");
