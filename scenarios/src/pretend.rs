@@ -295,7 +295,8 @@ impl Host {
             arrivals: exchange.clone(),
             checkpoints: exchange.checkpoints.clone(),
         };
-        let config = ExecutorConfig { node, state_dir: self.dir.path().to_owned() };
+        let config =
+            ExecutorConfig { node, state_dir: self.dir.path().to_owned(), boot: self.boot };
         let reports = control.reports_of(node, &self.name).after_reboot(rebooted);
         let reports = Arc::new(Watched { reports, here: node, all: self.neighbours.clone() });
         let queue = Arc::new(LogTasks::new(self.log.clone(), node));

@@ -216,7 +216,7 @@ impl Daemon {
 
         let name = self.facts().server_name;
         let executor = Executor::new(
-            ExecutorConfig { node, state_dir: directory.node() },
+            ExecutorConfig { node, state_dir: directory.node(), boot: start.boot },
             tasks,
             Arc::new(control.reports_of(node, &name).after_reboot(rebooted)),
             drivers.for_node(),

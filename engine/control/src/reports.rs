@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use stapes_core::{
+    agent::is_wanted,
     command::Command,
     decision::Context,
     ids::{CommitId, InstanceId, NodeId, OperationId},
@@ -13,7 +14,7 @@ use stapes_core::{
         report::{ReportError, Reports},
     },
     record::{Actor, Protocol},
-    task::{Observation, Outcome, Report, Subject, Task},
+    task::{Observation, Outcome, Report, Task},
 };
 
 use crate::control::{Control, SubmitError, now};
@@ -172,9 +173,6 @@ impl Reports for NodeReports {
             let read = self.control.catch_up().await;
             read.map_err(|error| ReportError::Unavailable(error.to_string()))?;
         }
-        let Subject::Instance(instance) = task.subject else { return Ok(true) };
-        let world = self.control.world();
-        let instance = world.instances.get(&instance);
-        Ok(instance.is_some_and(|instance| instance.incarnation <= task.incarnation))
+        Ok(is_wanted(&self.control.world(), task))
     }
 }

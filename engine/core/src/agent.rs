@@ -1,11 +1,13 @@
-//! The node's judgement on a task: perform it, answer it again, or drop it.
+//! The judgement on a task: the node's own, to perform it, answer it again or drop it, and the log's,
+//! whether it still wants it.
 
 use std::cmp::Ordering;
 
 use crate::{
     port::guest::Running,
     spec::Incarnation,
-    task::{Failure, FailureKind, Outcome},
+    task::{Failure, FailureKind, Outcome, Subject, Task, Work},
+    world::World,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,46 @@ pub fn judge(task: Incarnation, performed: Option<Incarnation>) -> Verdict {
         Ordering::Greater => Verdict::Perform,
         Ordering::Equal => Verdict::Answer,
         Ordering::Less => Verdict::Drop,
+    }
+}
+
+/// Whether the log is asked, before such work is performed, if it [still wants it](is_wanted). All
+/// other work may be repeated at any time: what came after it comes again after it.
+#[must_use]
+pub const fn asks_first(work: &Work) -> bool {
+    work.lets_run() || work.prepares() || work.removes()
+}
+
+/// Whether the log, by what `world` has of it, still wants the task. A node that was cut off, or lost
+/// power, may find a task again before it finds what became of it since: then no guest may be let
+/// run, and nothing prepared or removed, that the log went on from.
+#[must_use]
+pub fn is_wanted(world: &World, task: &Task) -> bool {
+    let work = &task.work;
+    match &task.subject {
+        Subject::Instance(id) if work.lets_run() || work.prepares() => {
+            world.instances.get(id).is_some_and(|instance| {
+                match instance.incarnation.cmp(&task.incarnation) {
+                    // The task is newer than what is known here.
+                    Ordering::Less => true,
+                    Ordering::Equal => instance.job.is_some(),
+                    Ordering::Greater => false,
+                }
+            })
+        }
+        Subject::Instance(id) if work.removes() => {
+            let known = world.instances.get(id);
+            let here = known.filter(|instance| instance.node == task.node);
+            here.is_none_or(|instance| instance.incarnation <= task.incarnation)
+        }
+        Subject::Image(fingerprint) if work.removes() => {
+            !world.images.values().any(|image| image.facts.fingerprint == *fingerprint)
+        }
+        Subject::Instance(_)
+        | Subject::Network(_)
+        | Subject::Pool(_)
+        | Subject::Volume(_)
+        | Subject::Image(_) => true,
     }
 }
 

@@ -168,6 +168,27 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// Whether a guest runs, or runs on, after it.
+    #[must_use]
+    pub const fn lets_run(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Restore { .. } | Self::Activate | Self::Resume)
+    }
+
+    /// Whether it is of use only to what was to follow it. When something else follows, that undoes
+    /// it: it is not begun, and what only fetches is given up.
+    #[must_use]
+    pub const fn prepares(&self) -> bool {
+        matches!(self, Self::Assess | Self::Receive(_) | Self::Checkpoint | Self::Restore { .. })
+    }
+
+    /// Whether it takes away what only the log can say that nobody needs.
+    #[must_use]
+    pub const fn removes(&self) -> bool {
+        matches!(self, Self::DeleteInstance { .. } | Self::RemoveImage { .. })
+    }
+}
+
 /// What a node fetches of a root volume, and from whom. Repeating it fetches what is missing.
 /// Snapshots of the volume that are not named here are of an older attempt: they go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

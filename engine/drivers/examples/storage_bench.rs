@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use stapes_core::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
     port::{DriverError, storage::Storage},
-    spec::{PoolDriver, PoolSpec, RootSource},
+    spec::{Incarnation, PoolDriver, PoolSpec, RootSource},
 };
 use stapes_drivers::storage::{HostStorage, StorageConfig, Unpacker};
 
@@ -95,7 +95,8 @@ async fn measure(
             fill(&volume.join("u/written")).map_err(|e| DriverError::Failed(e.to_string()))?;
         }
         timed(snap, storage.create_snapshot(pool, volume, snapshot)).await?;
-        timed(restore, storage.restore_snapshot(pool, volume, snapshot)).await?;
+        timed(restore, storage.restore_snapshot(pool, volume, snapshot, Incarnation::default()))
+            .await?;
         timed(copies, storage.create_root(pool, copy, &copied, quota)).await?;
         timed(usage, storage.volume_usage(pool, volume)).await?;
         timed(forget, storage.delete_snapshot(pool, volume, snapshot)).await?;

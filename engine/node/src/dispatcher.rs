@@ -1,7 +1,7 @@
 //! From the queue of this node's tasks to the subjects' queues.
 //!
-//! Tasks of one subject are performed in order, subjects side by side. A worker acknowledges each task
-//! after its report is durable.
+//! Tasks of one subject are performed in order, subjects side by side. A worker gives each task to be
+//! [settled](crate::settling) after its report is durable.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use stapes_core::{
+    agent::asks_first,
     ids::NodeId,
     port::{
         DriverError,
@@ -18,8 +19,9 @@ use stapes_core::{
     },
     task::{Observation, Task},
 };
+use uuid::Uuid;
 
-use crate::{dispatcher::Dispatcher, memory::Memory, travel};
+use crate::{dispatcher::Dispatcher, memory::Memory, settling::Settling, travel};
 
 /// How long a report that cannot be taken waits before it is repeated, at first and at most.
 const REPORT_PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -47,6 +49,8 @@ pub struct ExecutorConfig {
     pub node: NodeId,
     /// For what it remembers.
     pub state_dir: PathBuf,
+    /// The host's, since it was started last: what was done before may be lost.
+    pub boot: Uuid,
 }
 
 /// A cheap handle; clones share everything.
@@ -58,6 +62,7 @@ pub struct Executor {
     pub(crate) drivers: Drivers,
     pub(crate) progress: Arc<dyn Progress>,
     pub(crate) memory: Memory,
+    pub(crate) settling: Arc<Settling>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +87,10 @@ impl Executor {
         drivers: Drivers,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, StartError> {
-        let memory = Memory::open(&config.state_dir)
+        let memory = Memory::open(&config.state_dir, config.boot)
             .map_err(|source| StartError::Memory { dir: config.state_dir.clone(), source })?;
-        Ok(Self { config, tasks, reports, drivers, progress, memory })
+        let settling = Arc::default();
+        Ok(Self { config, tasks, reports, drivers, progress, memory, settling })
     }
 
     /// Puts pools and networks back, takes over the guests that run and reports those that ended.
@@ -132,13 +138,19 @@ impl Executor {
     /// # Errors
     /// Why they are not delivered any more.
     pub async fn run(&self) -> Result<(), ReadError> {
-        Dispatcher::new(self.clone()).run().await
+        tokio::select! {
+            ended = Dispatcher::new(self.clone()).run() => ended,
+            never = self.settling.run(self) => never,
+        }
     }
 
-    /// Whether the log still wants what lets a guest run. Without the log nobody knows, and the guest
-    /// waits: it may run elsewhere by now.
+    /// Whether the log still wants the task, where that matters. Without the log nobody knows, and the
+    /// task waits: its guest may run elsewhere by now.
     pub(crate) async fn is_wanted(&self, task: &Task) -> bool {
-        self.insist("leave to run", || self.reports.is_wanted(task)).await.unwrap_or(false)
+        if !asks_first(&task.work) {
+            return true;
+        }
+        self.insist("leave to go on", || self.reports.is_wanted(task)).await.unwrap_or(false)
     }
 
     /// Asks until there is an answer, which of a report says that it is durable: an unavailable log is

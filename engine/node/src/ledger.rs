@@ -89,6 +89,10 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned> Ledger<T> {
         if state.rows.len() < before { self.shorten(&mut state) } else { Ok(()) }
     }
 
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.state().file.sync_data()
+    }
+
     fn shorten(&self, state: &mut State<T>) -> io::Result<()> {
         state.file = write_anew(&self.path, &state.rows)?;
         state.lines = state.rows.len();

@@ -21,6 +21,7 @@ mod memory;
 mod perform;
 mod phases;
 mod queue;
+mod settling;
 mod subject;
 mod travel;
 

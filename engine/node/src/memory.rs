@@ -2,8 +2,9 @@
 //! outcome, which pools and networks it has, and who is in the address plan.
 //!
 //! What changes with each task is in [ledgers](Ledger), the rest in small JSON files, replaced
-//! atomically. They need no sync: a killed daemon loses nothing that it wrote, and after a crash of
-//! the host the guests are gone too, and the log says what to do.
+//! atomically. A killed daemon loses nothing that it wrote. What was performed is forgotten when the
+//! host starts anew: a loss of power may have undone it, so the tasks that are not
+//! [settled](crate::settling) are performed once more. The rest is on the disk before those are.
 
 use std::{
     fs,
@@ -18,6 +19,7 @@ use stapes_core::{
     spec::{Incarnation, NetworkSpec, PoolSpec, Reservation},
     task::{Outcome, Subject},
 };
+use uuid::Uuid;
 
 use crate::ledger::Ledger;
 
@@ -31,32 +33,49 @@ pub(crate) struct Performed {
     pub outcome: Outcome,
     /// Where the log has the task.
     pub sequence: Sequence,
+    /// The host's, when it was performed.
+    #[serde(default)]
+    pub boot: Uuid,
 }
 
 /// A cheap handle; clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     dir: PathBuf,
+    boot: Uuid,
     performed: Arc<Ledger<Performed>>,
     reservations: Arc<Ledger<Vec<Reservation>>>,
 }
 
 impl Memory {
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, boot: Uuid) -> io::Result<Self> {
         for part in ["pools", "networks"] {
             fs::create_dir_all(dir.join(part))?;
         }
-        let performed = Arc::new(Ledger::open(dir.join("performed.log"))?);
+        let performed: Ledger<Performed> = Ledger::open(dir.join("performed.log"))?;
+        performed.retain(|performed| performed.boot == boot)?;
         let reservations = Arc::new(Ledger::open(dir.join("reservations.log"))?);
-        Ok(Self { dir: dir.to_owned(), performed, reservations })
+        Ok(Self { dir: dir.to_owned(), boot, performed: Arc::new(performed), reservations })
+    }
+
+    /// What was remembered so far survives a loss of power.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.reservations.sync()
     }
 
     pub(crate) fn performed(&self, subject: &Subject) -> Option<Performed> {
         self.performed.get(&key_of(subject))
     }
 
-    pub(crate) fn set_performed(&self, subject: &Subject, performed: &Performed) -> io::Result<()> {
-        self.performed.set(&key_of(subject), Some(performed))
+    pub(crate) fn set_performed(
+        &self,
+        subject: &Subject,
+        incarnation: Incarnation,
+        outcome: Outcome,
+        sequence: Sequence,
+    ) -> io::Result<()> {
+        let performed = Performed { incarnation, outcome, sequence, boot: self.boot };
+        self.performed.set(&key_of(subject), Some(&performed))
     }
 
     /// Whether so much is remembered that it is time to forget.
@@ -129,7 +148,9 @@ fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let partial = path.with_extension("partial");
     let mut file = fs::File::create(&partial)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    fs::rename(&partial, path)
+    file.sync_all()?;
+    fs::rename(&partial, path)?;
+    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 /// A file that cannot be read as what it should be is as good as none: the log knows better.
@@ -164,15 +185,26 @@ mod tests {
     fn what_was_performed_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let subject = Subject::Instance(InstanceId::derive(&["a"]));
-        let (incarnation, outcome) = (Incarnation::default(), Outcome::Done);
-        let performed = Performed { incarnation, outcome, sequence: Sequence(7) };
-        Memory::open(dir.path()).unwrap().set_performed(&subject, &performed).unwrap();
-        let again = Memory::open(dir.path()).unwrap();
-        assert_eq!(again.performed(&subject), Some(performed.clone()));
+        let open = |boot| Memory::open(dir.path(), Uuid::from_u128(boot)).unwrap();
+        let (at, outcome) = (Incarnation::default(), Outcome::Done);
+        open(1).set_performed(&subject, at, outcome, Sequence(7)).unwrap();
+        let again = open(1);
+        assert!(again.performed(&subject).is_some());
         again.forget_until(Sequence(6)).unwrap();
-        assert_eq!(again.performed(&subject), Some(performed));
+        assert!(again.performed(&subject).is_some());
         again.forget_until(Sequence(7)).unwrap();
         assert_eq!(again.performed(&subject), None);
-        assert_eq!(Memory::open(dir.path()).unwrap().performed(&subject), None);
+        assert_eq!(open(1).performed(&subject), None);
+    }
+
+    #[test]
+    fn what_was_performed_before_the_host_started_anew_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let subject = Subject::Instance(InstanceId::derive(&["a"]));
+        let open = |boot| Memory::open(dir.path(), Uuid::from_u128(boot)).unwrap();
+        let (at, outcome) = (Incarnation::default(), Outcome::Done);
+        open(1).set_performed(&subject, at, outcome, Sequence(7)).unwrap();
+        assert_eq!(open(2).performed(&subject), None);
+        assert_eq!(open(1).performed(&subject), None);
     }
 }

@@ -44,7 +44,8 @@ async fn on_instance(
         Work::ReplaceRoot { pool, source, quota_bytes, image_at } => {
             guests.stop(instance, Stop::Force).await?;
             ensure_source(executor, task, *pool, (source, image_at)).await?;
-            storage.replace_root(*pool, instance.into(), source, *quota_bytes).await?;
+            let at = task.incarnation;
+            storage.replace_root(*pool, instance.into(), source, *quota_bytes, at).await?;
         }
         Work::Start { spec, reservations } => return start(executor, spec, reservations).await,
         Work::Stop { force, timeout } => {
@@ -63,7 +64,8 @@ async fn on_instance(
             storage.delete_snapshot(*pool, instance.into(), *snapshot).await?
         }
         Work::RestoreSnapshot { pool, snapshot } => {
-            storage.restore_snapshot(*pool, instance.into(), *snapshot).await?;
+            let at = task.incarnation;
+            storage.restore_snapshot(*pool, instance.into(), *snapshot, at).await?;
         }
         Work::DeleteInstance { pool } => {
             guests.stop(instance, Stop::Force).await?;

@@ -14,7 +14,6 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::{
     dispatcher::{Notice, Request},
     executor::Executor,
-    memory::Performed,
     perform::perform,
 };
 
@@ -36,16 +35,10 @@ impl Worker {
             match request {
                 Request::Perform { sequence, task } => {
                     self.take(sequence, &task, &mut waiting).await;
-                    self.acknowledge(sequence).await;
+                    self.executor.settling.note(sequence);
                 }
                 Request::Observe(exited) => self.observe(exited).await,
             }
-        }
-    }
-
-    async fn acknowledge(&self, task: Sequence) {
-        if let Err(error) = self.executor.tasks.acknowledge(task).await {
-            tracing::warn!(%task, %error, "not acknowledged; it will come again after a restart");
         }
     }
 
@@ -69,7 +62,7 @@ impl Worker {
         {
             waiting.push_back(request);
         }
-        if prepares(task) && waiting.iter().any(|request| follows(request, task)) {
+        if task.work.prepares() && waiting.iter().any(|request| follows(request, task)) {
             tracing::debug!(task = %task.id, "overtaken while it waited");
             return;
         }
@@ -84,15 +77,19 @@ impl Worker {
                 }
             }
             Verdict::Perform => {
-                if lets_run(task) && !self.executor.is_wanted(task).await {
+                if !self.executor.is_wanted(task).await {
                     tracing::info!(task = %task.id, "overtaken while the node was away");
                     return;
                 }
                 tracing::debug!(task = %task.id, %sequence, subject = ?self.subject, "performing");
                 let Some(outcome) = self.perform(task, waiting).await else { return };
-                let performed =
-                    Performed { incarnation: task.incarnation, outcome: outcome.clone(), sequence };
-                if let Err(error) = self.executor.memory.set_performed(&self.subject, &performed) {
+                let remembered = self.executor.memory.set_performed(
+                    &self.subject,
+                    task.incarnation,
+                    outcome.clone(),
+                    sequence,
+                );
+                if let Err(error) = remembered {
                     tracing::error!(%error, "what was performed cannot be remembered");
                 }
                 self.report(task, outcome).await;
@@ -139,17 +136,6 @@ impl Worker {
 
 fn stops_cleanly(task: &Task) -> bool {
     matches!(task.work, Work::Stop { force: false, .. })
-}
-
-/// Whether a guest runs, or runs on, after the task.
-const fn lets_run(task: &Task) -> bool {
-    matches!(task.work, Work::Start { .. } | Work::Restore { .. } | Work::Activate | Work::Resume)
-}
-
-/// Whether what the task does is of use only to what was to follow it. When something else follows,
-/// that undoes it: it is not begun, and what only fetches is given up.
-const fn prepares(task: &Task) -> bool {
-    matches!(task.work, Work::Assess | Work::Receive(_) | Work::Checkpoint | Work::Restore { .. })
 }
 
 fn follows(request: &Request, earlier: &Task) -> bool {

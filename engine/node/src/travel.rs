@@ -10,7 +10,7 @@ use stapes_core::{
         guest::{Held, Running},
         peer::{PeerAddress, Wanted, checkpoint_dir},
     },
-    spec::{GuestSpec, Reservation, RootSource},
+    spec::{GuestSpec, Incarnation, Reservation, RootSource},
     task::{Observation, Outcome, ReceivedRoot, Task, Transfer},
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn receive(
         storage.delete_snapshot(pool, volume, *stale).await?;
     }
     if let Some(root) = &transfer.root {
-        settle(executor, instance, transfer, root).await?;
+        settle(executor, instance, task.incarnation, transfer, root).await?;
     }
     tracing::info!(%instance, operation = %task.operation, bytes, "received");
     Ok(bytes)
@@ -71,6 +71,7 @@ pub(crate) async fn receive(
 async fn settle(
     executor: &Executor,
     instance: InstanceId,
+    at: Incarnation,
     transfer: &Transfer,
     root: &ReceivedRoot,
 ) -> Result<(), DriverError> {
@@ -81,7 +82,7 @@ async fn settle(
     reserve(executor, instance, &root.reservations).await?;
     match storage.root_layers(pool, volume, image.as_ref()).await {
         // An attempt before this one, or a daemon that was killed here, made one.
-        Ok(_) => storage.replace_root(pool, volume, &source, root.quota_bytes).await,
+        Ok(_) => storage.replace_root(pool, volume, &source, root.quota_bytes, at).await,
         Err(DriverError::NotFound(_)) => {
             storage.create_root(pool, volume, &source, root.quota_bytes).await
         }

@@ -24,11 +24,11 @@ pub trait Reports: Send + Sync + std::fmt::Debug + 'static {
     /// What follows from the report is durable when this returns. Repeating it changes nothing.
     async fn report(&self, report: Report) -> Result<(), ReportError>;
     async fn observe(&self, observation: Observation) -> Result<(), ReportError>;
-    /// Whether the log still wants the task, by all that it holds now. Asked just before a guest is
-    /// let run: a node that was cut off may find an old task before it finds what became of it since.
+    /// Whether the log still wants the task, by all that it holds now; see
+    /// [`is_wanted`](crate::agent::is_wanted).
     ///
     /// # Errors
-    /// [`ReportError::Unavailable`] when the log cannot be asked: then the guest waits.
+    /// [`ReportError::Unavailable`] when the log cannot be asked: then the task waits.
     async fn is_wanted(&self, task: &Task) -> Result<bool, ReportError>;
 }
 

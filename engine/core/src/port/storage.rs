@@ -3,6 +3,9 @@
 //! Every method may be repeated: it looks at what is there, finishes or undoes what a killed
 //! predecessor began, and answers as if it had run once. Volumes are named by id, never by name.
 //!
+//! What was done is seen by everybody at once and gets to the disk within seconds, in order: a loss
+//! of power takes the newest changes and no others. [`Storage::flush`] waits for the disk.
+//!
 //! An image stays on the pool's disk for as long as a volume is made from it: removing it while it
 //! is used says that nobody may use it anew, and the last volume takes it along.
 //!
@@ -15,7 +18,7 @@ use async_trait::async_trait;
 use super::DriverError;
 use crate::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
-    spec::{PoolSpec, RootSource},
+    spec::{Incarnation, PoolSpec, RootSource},
 };
 
 pub mod laws;
@@ -83,13 +86,15 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         quota_bytes: Option<u64>,
     ) -> Result<(), DriverError>;
     /// The volume's content becomes the source's; its snapshots stay. The old content is there until
-    /// the new one is.
+    /// the new one is. Done once for a request: a volume whose content was replaced `at` this
+    /// incarnation of its owner, or a later one, is left as it is.
     async fn replace_root(
         &self,
         pool: PoolId,
         volume: VolumeId,
         source: &RootSource,
         quota_bytes: Option<u64>,
+        at: Incarnation,
     ) -> Result<(), DriverError>;
     /// Makes an empty volume for data.
     async fn create_volume(
@@ -122,11 +127,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
         snapshot: SnapshotId,
     ) -> Result<(), DriverError>;
     /// The volume's content becomes the snapshot's. The old content is there until the new one is.
+    /// Done once for a request, as [`Self::replace_root`].
     async fn restore_snapshot(
         &self,
         pool: PoolId,
         volume: VolumeId,
         snapshot: SnapshotId,
+        at: Incarnation,
     ) -> Result<(), DriverError>;
 
     /// Those that are there whole, also of a volume that was received and has no root yet.
@@ -173,4 +180,7 @@ pub trait Storage: Send + Sync + std::fmt::Debug + 'static {
     async fn volume_path(&self, pool: PoolId, volume: VolumeId) -> Result<PathBuf, DriverError>;
     /// Everything that is there, half-received volumes too: what the reconciler compares with the log.
     async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError>;
+
+    /// What was done in any pool before this was called survives a loss of power once it answers.
+    async fn flush(&self) -> Result<(), DriverError>;
 }

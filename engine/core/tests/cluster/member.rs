@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stapes_core::{
+    agent,
     ids::{InstanceId, NodeId, OperationId},
     port::guest::Exited,
     record::Recorded,
-    task::{Report, Subject, Task, Work},
+    task::{Report, Task},
     world::World,
 };
 
@@ -98,21 +99,15 @@ impl Member {
         self.world.instances.get(&instance).is_some_and(|it| it.is_ha(&self.world))
     }
 
-    /// Whether the log still wants what lets a guest run; none: it cannot be asked.
+    /// Whether the log still wants the task; none: it cannot be asked.
     pub(crate) fn is_wanted(&mut self, log: &Log, task: &Task) -> Option<bool> {
-        let runs = matches!(
-            task.work,
-            Work::Start { .. } | Work::Restore { .. } | Work::Activate | Work::Resume
-        );
-        let Subject::Instance(instance) = task.subject else { return Some(true) };
-        if !runs {
+        if !agent::asks_first(&task.work) {
             return Some(true);
         }
         if !self.connected {
             return None;
         }
         self.catch_up(log);
-        let instance = self.world.instances.get(&instance);
-        Some(instance.is_some_and(|instance| instance.incarnation <= task.incarnation))
+        Some(agent::is_wanted(&self.world, task))
     }
 }

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use stapes_core::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
     port::storage::{RootLayers, Storage, Usage},
-    spec::{PoolSpec, RootSource},
+    spec::{Incarnation, PoolSpec, RootSource},
 };
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -42,6 +42,7 @@ mod layout;
 mod place;
 mod pool;
 mod record;
+mod replaced;
 pub(crate) mod room;
 mod snapshots;
 mod steps;
@@ -333,9 +334,10 @@ impl Storage for HostStorage {
         volume: VolumeId,
         source: &RootSource,
         quota_bytes: Option<u64>,
+        at: Incarnation,
     ) -> Result<(), DriverError> {
         let source = source.clone();
-        self.on(pool, move |pool| pool.replace(volume, &source, quota_bytes)).await
+        self.on(pool, move |pool| pool.replace(volume, &source, quota_bytes, at)).await
     }
 
     async fn create_volume(
@@ -387,8 +389,9 @@ impl Storage for HostStorage {
         pool: PoolId,
         volume: VolumeId,
         snapshot: SnapshotId,
+        at: Incarnation,
     ) -> Result<(), DriverError> {
-        self.on(pool, move |pool| pool.restore_snapshot(volume, snapshot)).await
+        self.on(pool, move |pool| pool.restore_snapshot(volume, snapshot, at)).await
     }
 
     async fn snapshots(
@@ -439,5 +442,16 @@ impl Storage for HostStorage {
 
     async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError> {
         self.on(pool, Pool::volume_ids).await
+    }
+
+    async fn flush(&self) -> Result<(), DriverError> {
+        // In a pool that is not open nothing was done.
+        let slots: Vec<_> = self.shared.slots().values().cloned().collect();
+        for slot in slots {
+            if let Some(pool) = in_use(slot.read_owned().await) {
+                blocking(move || pool.flush()).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -14,13 +14,14 @@ use std::{
 use stapes_core::{
     ids::{Fingerprint, SnapshotId, VolumeId},
     port::storage::{RootLayers, UPPER, Usage, WORK},
-    spec::RootSource,
+    spec::{Incarnation, RootSource},
 };
 
 use super::{
     error::{Context, DriverError},
     images::ImageUse,
     layout::{self, Layout, ROOTFS, VolumeKind},
+    replaced,
     room::{self, Room},
     steps::Steps,
     trash::Sweeper,
@@ -73,6 +74,11 @@ impl Pool {
             }
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// What was done here so far survives a loss of power.
+    pub(super) fn flush(&self) -> Result<(), DriverError> {
+        self.trees.flush(&self.layout.root)
     }
 
     pub(super) fn kind(&self, volume: VolumeId) -> Result<VolumeKind, DriverError> {
@@ -128,18 +134,22 @@ impl Pool {
         volume: VolumeId,
         source: &RootSource,
         quota_bytes: Option<u64>,
+        request: Incarnation,
     ) -> Result<(), DriverError> {
         self.kind(volume)?;
         let stand_in = VolumeId::derive(&["replacement", &volume.to_string()]);
         self.delete(stand_in)?;
-        self.create(stand_in, source, quota_bytes)?;
-        let _used = match self.kind(stand_in)? {
-            VolumeKind::Overlay { image } => Some(self.use_image(&image, volume, false)?),
-            VolumeKind::Plain => None,
-        };
         let (new, old) = (self.layout.volume(stand_in), self.layout.volume(volume));
-        exchange(&new, &old)?;
-        self.steps.at("roots exchanged")?;
+        if replaced::at(&old, volume)? < Some(request) {
+            self.create(stand_in, source, quota_bytes)?;
+            let _used = match self.kind(stand_in)? {
+                VolumeKind::Overlay { image } => Some(self.use_image(&image, volume, false)?),
+                VolumeKind::Plain => None,
+            };
+            replaced::mark(&new, volume, request)?;
+            exchange(&new, &old)?;
+            self.steps.at("roots exchanged")?;
+        }
         self.trees.commit(&self.layout.volumes())?;
         self.keep_arrived(volume, source)?;
         self.delete(stand_in)

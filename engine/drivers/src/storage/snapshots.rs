@@ -3,12 +3,16 @@
 //! A subvolume that a guest made inside a plain volume is not part of its snapshots: btrfs leaves
 //! an empty directory in its place. Overlays have none.
 
-use stapes_core::ids::{SnapshotId, VolumeId};
+use stapes_core::{
+    ids::{SnapshotId, VolumeId},
+    spec::Incarnation,
+};
 
 use super::{
     error::DriverError,
     layout,
     pool::{Pool, exchange, rename},
+    replaced,
     trash::Sweeper,
     trees::Access,
 };
@@ -75,21 +79,26 @@ impl Pool {
         &self,
         volume: VolumeId,
         snapshot: SnapshotId,
+        request: Incarnation,
     ) -> Result<(), DriverError> {
         self.kind(volume)?;
-        let from = self.layout.snapshot(volume, snapshot);
-        if !layout::exists(&from)? {
-            return Err(self.no_snapshot(volume, snapshot));
-        }
         let at = self.layout.volume(volume);
-        let limit = self.trees.usage(&at)?.limit_bytes;
-        let staged = self.stage(&volume.to_string())?;
-        self.trees.copy(&from, &staged, Access::Writable)?;
-        self.steps.at("restored content staged")?;
-        self.trees.set_limit(&staged, limit)?;
-        self.steps.at("restored content limited")?;
-        exchange(&staged, &at)?;
-        self.steps.at("contents exchanged")?;
+        let staged = self.layout.tmp().join(volume.to_string());
+        if replaced::at(&at, volume)? < Some(request) {
+            let from = self.layout.snapshot(volume, snapshot);
+            if !layout::exists(&from)? {
+                return Err(self.no_snapshot(volume, snapshot));
+            }
+            let limit = self.trees.usage(&at)?.limit_bytes;
+            self.stage(&volume.to_string())?;
+            self.trees.copy(&from, &staged, Access::Writable)?;
+            self.steps.at("restored content staged")?;
+            self.trees.set_limit(&staged, limit)?;
+            replaced::mark(&staged, volume, request)?;
+            self.steps.at("restored content limited and marked")?;
+            exchange(&staged, &at)?;
+            self.steps.at("contents exchanged")?;
+        }
         self.trees.commit(&self.layout.volumes())?;
         self.steps.at("exchange committed")?;
         self.throw_away(&staged)?;

@@ -9,7 +9,7 @@ use stapes_core::{
         DriverError,
         storage::{RootLayers, Storage},
     },
-    spec::RootSource,
+    spec::{Incarnation, RootSource},
 };
 
 use crate::host::{Host, Kind};
@@ -91,7 +91,10 @@ async fn links_are_not_followed() {
     rustix::fs::mknodat(CWD, root.join("whiteout"), whiteout, mode, 0).unwrap();
     let snapshot = SnapshotId::derive(&["links"]);
     host.storage.create_snapshot(host.id(), volume, snapshot).await.unwrap();
-    host.storage.restore_snapshot(host.id(), volume, snapshot).await.unwrap();
+    host.storage
+        .restore_snapshot(host.id(), volume, snapshot, Incarnation::default())
+        .await
+        .unwrap();
     assert_eq!(std::fs::read_link(root.join("directory")).unwrap(), outside);
     use std::os::unix::fs::FileTypeExt;
     let kind = |name: &str| std::fs::symlink_metadata(root.join(name)).unwrap().file_type();

@@ -19,7 +19,7 @@ use stapes_core::{
             laws::{Subject, image},
         },
     },
-    spec::RootSource,
+    spec::{Incarnation, RootSource},
 };
 use stapes_drivers::storage::{HostStorage, Interruption};
 
@@ -89,7 +89,9 @@ async fn call(
         "create" => storage.create_root(pool, volume(), &RootSource::Image(image()), None).await,
         "copy" => storage.create_root(pool, copy(), &copied, None).await,
         "snapshot" => storage.create_snapshot(pool, volume(), snapshot()).await,
-        "restore" => storage.restore_snapshot(pool, volume(), snapshot()).await,
+        "restore" => {
+            storage.restore_snapshot(pool, volume(), snapshot(), Incarnation::default()).await
+        }
         "forget" => storage.delete_snapshot(pool, volume(), snapshot()).await,
         "delete" => storage.delete_volume(pool, volume()).await,
         "receive" => {

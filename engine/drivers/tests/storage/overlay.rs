@@ -6,6 +6,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use stapes_core::{
     ids::{SnapshotId, VolumeId},
     port::storage::{IMAGE_FILE, RootLayers, Storage, UPPER, WORK, laws::image},
+    spec::Incarnation,
 };
 
 use crate::host::{Host, Kind};
@@ -61,7 +62,7 @@ async fn a_guest_comes_back(kind: Kind) {
         std::fs::write(root.join("kept"), "after").unwrap();
         std::fs::write(root.join(IMAGE_FILE), "again").unwrap();
     });
-    storage.restore_snapshot(pool, volume, snapshot).await.unwrap();
+    storage.restore_snapshot(pool, volume, snapshot, Incarnation::default()).await.unwrap();
     let layers = storage.root_layers(pool, volume, Some(&image())).await.unwrap();
     inside(&layers, &at, |root| {
         assert_eq!(std::fs::read_to_string(root.join("kept")).unwrap(), "before");

@@ -4,14 +4,17 @@
 //! leave nothing in it. The image that they use holds the file [`IMAGE_FILE`] with its own
 //! fingerprint as content.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 
 use super::{DriverError, IMAGE_FILE, Storage};
 use crate::{
-    ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
-    spec::{PoolSpec, RootSource},
+    ids::{Epoch, Fingerprint, Generation, PoolId, SnapshotId, VolumeId},
+    spec::{Incarnation, PoolSpec, RootSource},
 };
 
+mod contents;
 mod travel;
 
 /// Steps after which a call that is interrupted again and again must have got through.
@@ -48,7 +51,8 @@ pub fn image() -> Fingerprint {
 /// When a law is broken.
 pub async fn all(subject: &dyn Subject) {
     unknown_pools_are_not_found(subject).await;
-    let law = Law { subject, storage: subject.storage(), pool: subject.pool().pool };
+    let (storage, pool) = (subject.storage(), subject.pool().pool);
+    let law = Law { subject, storage, pool, requests: AtomicU64::new(1) };
     for _ in 0..2 {
         law.storage.ensure_pool(&subject.pool()).await.expect("the pool is made");
     }
@@ -56,13 +60,11 @@ pub async fn all(subject: &dyn Subject) {
     law.volumes_come_and_go().await;
     law.a_root_holds_its_image().await;
     law.a_removed_image_stays_until_unused().await;
-    law.snapshots_keep_and_bring_back().await;
-    law.a_replaced_root_keeps_its_snapshots().await;
+    law.contents_come_back().await;
     law.copies_are_independent().await;
     law.roots_travel().await;
     law.quotas_hold_or_are_refused().await;
     law.interrupted_calls_converge().await;
-    law.an_interrupted_restore_is_old_or_new().await;
     law.many_at_once().await;
     law.a_full_pool_says_so().await;
     law.a_pool_with_volumes_stays().await;
@@ -85,6 +87,8 @@ struct Law<'a> {
     subject: &'a dyn Subject,
     storage: &'a dyn Storage,
     pool: PoolId,
+    /// Made so far; see [`Law::request`].
+    requests: AtomicU64,
 }
 
 impl Law<'_> {
@@ -136,12 +140,12 @@ impl Law<'_> {
         not_found(storage.set_quota(pool, volume, None).await);
         not_found(storage.volume_usage(pool, volume).await);
         not_found(storage.create_snapshot(pool, volume, snapshot).await);
-        not_found(storage.restore_snapshot(pool, volume, snapshot).await);
+        not_found(storage.restore_snapshot(pool, volume, snapshot, self.request()).await);
         not_found(storage.root_layers(pool, volume, None).await);
         not_found(storage.volume_path(pool, volume).await);
         storage.delete_snapshot(pool, volume, snapshot).await.expect("there is none");
         self.create(volume, &RootSource::Empty).await;
-        not_found(storage.restore_snapshot(pool, volume, snapshot).await);
+        not_found(storage.restore_snapshot(pool, volume, snapshot, self.request()).await);
         let source = RootSource::Volume { volume, snapshot: Some(snapshot), image: None };
         not_found(storage.create_root(pool, other, &source, None).await);
         storage.delete_snapshot(pool, volume, snapshot).await.expect("there is none");
@@ -212,75 +216,10 @@ impl Law<'_> {
         self.delete(two).await;
     }
 
-    async fn snapshots_keep_and_bring_back(&self) {
-        let volume = VolumeId::derive(&["snapshots"]);
-        let [one, two] = [SnapshotId::derive(&["1"]), SnapshotId::derive(&["2"])];
-        self.create_from_image(volume).await;
-        self.write(volume, "a", b"one").await;
-        self.snapshot(volume, one).await;
-        self.write(volume, "a", b"two").await;
-        self.write(volume, "b", b"new").await;
-        // Taking it again must not take what is there now.
-        self.snapshot(volume, one).await;
-        self.snapshot(volume, two).await;
-        self.restore(volume, one).await;
-        self.expect(volume, "a", Some(b"one")).await;
-        self.expect(volume, "b", None).await;
-        self.expect(volume, IMAGE_FILE, Some(image().as_str().as_bytes())).await;
-        // A restored volume can be written, and the snapshot does not notice.
-        self.write(volume, "a", b"three").await;
-        self.restore(volume, two).await;
-        self.expect(volume, "a", Some(b"two")).await;
-        self.expect(volume, "b", Some(b"new")).await;
-        self.restore(volume, one).await;
-        self.expect(volume, "a", Some(b"one")).await;
-        for _ in 0..2 {
-            let gone = self.storage.delete_snapshot(self.pool, volume, one).await;
-            gone.expect("the snapshot is deleted");
-        }
-        not_found(self.storage.restore_snapshot(self.pool, volume, one).await);
-        self.expect(volume, "a", Some(b"one")).await;
-        // Deleting the volume takes the snapshots along: they are not there for a successor.
-        self.delete(volume).await;
-        self.create(volume, &RootSource::Empty).await;
-        not_found(self.storage.restore_snapshot(self.pool, volume, two).await);
-        self.delete(volume).await;
-    }
-
-    async fn a_replaced_root_keeps_its_snapshots(&self) {
-        let [volume, other] = ["replaced", "replacement"].map(|name| VolumeId::derive(&[name]));
-        let snapshot = SnapshotId::derive(&["before"]);
-        self.create_from_image(volume).await;
-        self.write(volume, "mine", b"old").await;
-        self.snapshot(volume, snapshot).await;
-        self.create(other, &RootSource::Empty).await;
-        self.write(other, "mine", b"new").await;
-        let copy = RootSource::Volume { volume: other, snapshot: None, image: None };
-        for (source, mine) in [(copy, Some(&b"new"[..])), (RootSource::Image(image()), None)] {
-            for _ in 0..2 {
-                let replaced = self.storage.replace_root(self.pool, volume, &source, None).await;
-                replaced.expect("the root is replaced");
-            }
-            self.expect(volume, "mine", mine).await;
-        }
-        self.restore(volume, snapshot).await;
-        self.expect(volume, "mine", Some(b"old")).await;
-        self.delete(volume).await;
-        self.delete(other).await;
-    }
-
-    async fn snapshot(&self, volume: VolumeId, snapshot: SnapshotId) {
-        for _ in 0..2 {
-            let made = self.storage.create_snapshot(self.pool, volume, snapshot).await;
-            made.expect("the snapshot is taken");
-        }
-    }
-
-    async fn restore(&self, volume: VolumeId, snapshot: SnapshotId) {
-        for _ in 0..2 {
-            let back = self.storage.restore_snapshot(self.pool, volume, snapshot).await;
-            back.expect("the snapshot is restored");
-        }
+    /// The next one's incarnation.
+    fn request(&self) -> Incarnation {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        Incarnation { epoch: Epoch(0), generation: Generation(number) }
     }
 
     async fn copies_are_independent(&self) {
@@ -363,10 +302,11 @@ impl Law<'_> {
         self.write(volume, "a", b"new").await;
         self.persist(|| storage.create_root(pool, copy, &copied, None)).await;
         self.expect(copy, "a", Some(b"new")).await;
-        self.persist(|| storage.restore_snapshot(pool, volume, snapshot)).await;
+        let at = self.request();
+        self.persist(|| storage.restore_snapshot(pool, volume, snapshot, at)).await;
         self.expect(volume, "a", Some(b"old")).await;
         self.persist(|| storage.delete_snapshot(pool, volume, snapshot)).await;
-        not_found(storage.restore_snapshot(pool, volume, snapshot).await);
+        not_found(storage.restore_snapshot(pool, volume, snapshot, self.request()).await);
         self.persist(|| storage.delete_volume(pool, volume)).await;
         self.persist(|| storage.remove_image(pool, image)).await;
         self.expect(copy, IMAGE_FILE, Some(image.as_str().as_bytes())).await;
@@ -390,30 +330,6 @@ impl Law<'_> {
             }
         }
         panic!("not through after {STEPS_MAX} steps");
-    }
-
-    /// However early or late a restore is killed, there is a volume with one content or the other.
-    async fn an_interrupted_restore_is_old_or_new(&self) {
-        let volume = VolumeId::derive(&["restore"]);
-        let snapshot = SnapshotId::derive(&["restore"]);
-        self.create_from_image(volume).await;
-        self.write(volume, "a", b"new").await;
-        self.snapshot(volume, snapshot).await;
-        let mut through = false;
-        for steps in 0..STEPS_MAX {
-            self.write(volume, "a", b"old").await;
-            self.subject.interrupt_after(Some(steps));
-            through = self.storage.restore_snapshot(self.pool, volume, snapshot).await.is_ok();
-            self.subject.interrupt_after(None);
-            let content = self.subject.read(volume, "a").await.expect("the file is there");
-            assert!(content == b"old" && !through || content == b"new", "{steps}: {content:?}");
-            self.expect(volume, IMAGE_FILE, Some(image().as_str().as_bytes())).await;
-            if through {
-                break;
-            }
-        }
-        assert!(through, "not through after {STEPS_MAX} steps");
-        self.delete(volume).await;
     }
 
     async fn many_at_once(&self) {

@@ -9,7 +9,7 @@ use std::{
 use super::DriverError;
 use crate::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
-    spec::RootSource,
+    spec::{Incarnation, RootSource},
 };
 
 mod port;
@@ -36,9 +36,11 @@ struct State {
     faults: VecDeque<DriverError>,
     /// Steps that are still taken before the storage is "killed".
     steps: Option<u32>,
+    /// The pools before each change that is not on the disk, oldest first, where power may be lost.
+    before: Option<Vec<BTreeMap<PoolId, Pool>>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pool {
     total_bytes: u64,
     /// Whether volumes can have quotas.
@@ -56,6 +58,8 @@ struct Volume {
     image: Option<Fingerprint>,
     quota_bytes: Option<u64>,
     tree: Tree,
+    /// The owner's request that the content was last replaced for.
+    replaced_at: Option<Incarnation>,
     snapshots: BTreeMap<SnapshotId, Tree>,
 }
 
@@ -73,6 +77,20 @@ impl MemoryStorage {
     /// before their work, or after it and before the answer. `None` lets them run again.
     pub fn interrupt_after(&self, steps: Option<u32>) {
         self.state().steps = steps;
+    }
+
+    /// From now on changes are on the disk only when they are flushed.
+    pub fn expect_loss_of_power(&self) {
+        self.state().before = Some(Vec::new());
+    }
+
+    /// Takes back all but so many of the changes that are not on the disk.
+    pub fn lose_power(&self, kept: usize) {
+        let mut state = self.state();
+        let mut before = state.before.take().unwrap_or_default();
+        if kept < before.len() {
+            state.pools = before.swap_remove(kept);
+        }
     }
 
     /// Occupies so much of the pool that nothing can be made in it, or gives it back.
@@ -94,6 +112,7 @@ impl MemoryStorage {
         content: &[u8],
     ) -> Result<(), DriverError> {
         let mut state = self.state();
+        state.begin();
         let volume = state.pool(pool)?.volume(volume)?;
         let before = volume.tree.get(name).map_or(0, |old| old.len() as u64);
         let after = volume.used_bytes() - before + content.len() as u64;
@@ -123,6 +142,7 @@ impl MemoryStorage {
             return Err(fault);
         }
         state.step()?;
+        state.begin();
         let answer = act(&mut state)?;
         state.step()?;
         Ok(answer)
@@ -130,6 +150,12 @@ impl MemoryStorage {
 }
 
 impl State {
+    fn begin(&mut self) {
+        if let Some(before) = &mut self.before {
+            before.push(self.pools.clone());
+        }
+    }
+
     fn step(&mut self) -> Result<(), DriverError> {
         match &mut self.steps {
             Some(0) => Err(DriverError::Failed("interrupted".into())),
@@ -186,7 +212,9 @@ impl Pool {
         self.check_quota(quota_bytes)?;
         self.check_room()?;
         let snapshots = self.volumes.remove(&id).map(|it| it.snapshots).unwrap_or_default();
-        self.volumes.insert(id, Volume { rooted: true, image, quota_bytes, tree, snapshots });
+        let volume =
+            Volume { rooted: true, image, quota_bytes, tree, replaced_at: None, snapshots };
+        self.volumes.insert(id, volume);
         Ok(())
     }
 

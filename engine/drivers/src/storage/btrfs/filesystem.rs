@@ -36,8 +36,8 @@ use super::{
 /// btrfs of less than this spends most of it on itself.
 const SIZE_MIN_BYTES: u64 = 256 << 20;
 const SIZE_UNIT_BYTES: u64 = 1 << 20;
-/// After a loss of power the newest changes of so many seconds are missing, and what of them the log
-/// tells is told to be missing when it is asked for.
+/// After a loss of power the newest changes of so many seconds are missing. The node performs what it
+/// did not flush once more.
 const OPTIONS: &CStr = c"discard=async,commit=5";
 /// Of the only daemon on a host.
 const TAG: &str = "stapes";

@@ -61,9 +61,10 @@ impl Law<'_> {
         self.expect(here, "kept", Some(b"kept")).await;
         // The source may go; what arrived is of its own.
         self.delete(here).await;
+        let at = self.request();
         for _ in 0..2 {
             let source = arrived(rounds[0]);
-            let replaced = self.storage.replace_root(self.pool, there, &source, None).await;
+            let replaced = self.storage.replace_root(self.pool, there, &source, None, at).await;
             replaced.expect("the root is replaced");
             self.expect(there, "changed", Some(b"old")).await;
             self.expect(there, "large", None).await;
@@ -73,7 +74,8 @@ impl Law<'_> {
             gone.expect("the snapshot is deleted");
         }
         self.expect(there, "changed", Some(b"old")).await;
-        not_found(self.storage.restore_snapshot(self.pool, there, rounds[1]).await);
+        let at = self.request();
+        not_found(self.storage.restore_snapshot(self.pool, there, rounds[1], at).await);
         self.delete(there).await;
         assert_eq!(self.volumes().await, []);
     }
@@ -107,7 +109,8 @@ impl Law<'_> {
         let [one, two] = rounds.map(arrived);
         self.persist(|| storage.create_root(pool, there, &two, None)).await;
         self.expect(there, "a", Some(b"two")).await;
-        self.persist(|| storage.replace_root(pool, there, &one, None)).await;
+        let at = self.request();
+        self.persist(|| storage.replace_root(pool, there, &one, None, at)).await;
         self.expect(there, "a", Some(b"one")).await;
         self.persist(|| storage.delete_volume(pool, there)).await;
         assert_eq!(self.volumes().await, []);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     ids::{Fingerprint, PoolId, SnapshotId, VolumeId},
-    spec::{PoolDriver, PoolSpec, RootSource},
+    spec::{Incarnation, PoolDriver, PoolSpec, RootSource},
 };
 
 #[async_trait]
@@ -126,12 +126,17 @@ impl Storage for MemoryStorage {
         volume: VolumeId,
         source: &RootSource,
         quota_bytes: Option<u64>,
+        at: Incarnation,
     ) -> Result<(), DriverError> {
         self.change(|state| {
             let pool = state.pool(pool)?;
-            pool.volume(volume)?;
+            if pool.volume(volume)?.replaced_at >= Some(at) {
+                return Ok(());
+            }
             let (image, tree) = pool.source_tree(source)?;
-            pool.insert(volume, image, tree, quota_bytes)
+            pool.insert(volume, image, tree, quota_bytes)?;
+            pool.volume(volume)?.replaced_at = Some(at);
+            Ok(())
         })
     }
 
@@ -211,10 +216,14 @@ impl Storage for MemoryStorage {
         pool: PoolId,
         volume: VolumeId,
         snapshot: SnapshotId,
+        at: Incarnation,
     ) -> Result<(), DriverError> {
         self.change(|state| {
             let volume = state.pool(pool)?.volume(volume)?;
-            volume.tree = volume.snapshot(snapshot)?.clone();
+            if volume.replaced_at < Some(at) {
+                volume.tree = volume.snapshot(snapshot)?.clone();
+                volume.replaced_at = Some(at);
+            }
             Ok(())
         })
     }
@@ -278,6 +287,7 @@ impl Storage for MemoryStorage {
                 image: parcel.image,
                 quota_bytes: None,
                 tree: Tree::new(),
+                replaced_at: None,
                 snapshots: BTreeMap::new(),
             });
             let tree = parcel.tree.into_iter().map(|(name, content)| (name, content.into()));
@@ -312,5 +322,12 @@ impl Storage for MemoryStorage {
 
     async fn volumes(&self, pool: PoolId) -> Result<Vec<VolumeId>, DriverError> {
         Ok(self.state().pool(pool)?.volumes.keys().copied().collect())
+    }
+
+    async fn flush(&self) -> Result<(), DriverError> {
+        if let Some(before) = &mut self.state().before {
+            before.clear();
+        }
+        Ok(())
     }
 }
