@@ -25,7 +25,7 @@ mod told;
 mod verify;
 mod views;
 
-pub use feed::{Change, Entry, HIDDEN, feed};
+pub use feed::{Change, Entry, HIDDEN};
 pub use follow::{Followed, Following};
 pub use operations::OperationView;
 pub use past::AsOf;

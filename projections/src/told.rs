@@ -22,7 +22,7 @@ const RECENT_MAX: usize = 16 * 1024;
 pub struct Told {
     pub recorded: Recorded,
     pub subject: Subject,
-    /// One for each event; none for a task.
+    /// One for each event that timelines show.
     pub entries: Vec<Entry>,
     /// As the record leaves it, when it is an operation's.
     pub operation: Option<OperationView>,

@@ -6,11 +6,15 @@ mod support;
 
 use proptest::prelude::*;
 use stapes_core::{
-    ids::{Sequence, StreamId, StreamKind},
+    command::Command,
+    config::Devices,
+    furniture::{default_profile, node},
+    ids::{Revision, Sequence, StreamId, StreamKind},
     name::NameKind,
     port::log::EventLog,
     project::Project,
     record::Recorded,
+    server::Server,
     world::World,
 };
 use stapes_projections::{AsOf, Entry, HIDDEN, OperationFilter, Views};
@@ -77,6 +81,19 @@ async fn a_deleted_instance_is_found_by_each_of_its_names() {
     assert!(!newer.iter().any(|line| line == "deleted"), "{newer:#?}");
 }
 
+/// With more nodes than one, what others rely on is changed under a guard of many records.
+#[tokio::test]
+async fn what_keeps_decisions_apart_is_in_no_timeline() {
+    let mut house = House::new().await;
+    house.ask(Command::StartNode(Box::new(node("there")))).await;
+    house.ask(default_profile(Devices::new())).await;
+    let guard = Server::guards().next().unwrap();
+    assert!(house.world.tail(guard).revision > Revision(0), "nothing was guarded");
+    let running = run(house.shared_log(), None).await;
+    running.views.wait_for(house.head(), SOON).await.unwrap();
+    assert_eq!(summaries(&running.views, guard).await, [""; 0]);
+}
+
 #[tokio::test]
 async fn secrets_are_never_shown() {
     let house = told().await;
@@ -111,8 +128,7 @@ async fn the_whole_timeline_comes_page_by_page_in_order() {
 #[tokio::test]
 async fn operations_are_listed_newest_first_for_good() {
     let mut house = told().await;
-    let started =
-        house.ask(stapes_core::command::Command::StartInstance { target: target("web") }).await;
+    let started = house.ask(Command::StartInstance { target: target("web") }).await;
     let running = run(house.shared_log(), None).await;
     running.views.wait_for(house.head(), SOON).await.unwrap();
     let all = OperationFilter::default();

@@ -1,6 +1,6 @@
 //! Records in words: who did what to which thing, when and why, and from what to what.
 //!
-//! [`feed`] is a function of a record and the world before it, so entries can be made again from
+//! [`entries`] is a function of a record and the world before it, so entries can be made again from
 //! the log at any time and are always the same. Secret values are never shown.
 
 use chrono::{DateTime, Utc};
@@ -74,22 +74,13 @@ impl Said {
     }
 }
 
-/// One entry for each event of the record; none for a task.
-#[must_use]
-pub fn feed(recorded: &Recorded, before: &World) -> Vec<Entry> {
-    let events = recorded.record.events();
-    if events.is_empty() {
-        return Vec::new();
-    }
-    let subject = Subject::of(recorded, before);
-    entries(recorded, &subject, before)
-}
-
+/// One entry for each event of the record. None for a task, and none for what only keeps decisions
+/// apart: whoever reads a timeline has no use for it.
 pub(crate) fn entries(recorded: &Recorded, subject: &Subject, before: &World) -> Vec<Entry> {
     let record = &recorded.record;
     let entry = |(index, event): (usize, &Event)| {
-        let Said { summary, changes, also } = said(recorded, event, before);
-        Entry {
+        let Said { summary, changes, also } = said(recorded, event, before)?;
+        Some(Entry {
             sequence: recorded.sequence,
             index: u16::try_from(index).unwrap_or(u16::MAX),
             id: record.id,
@@ -103,17 +94,17 @@ pub(crate) fn entries(recorded: &Recorded, subject: &Subject, before: &World) ->
             summary,
             changes,
             also,
-        }
+        })
     };
-    record.events().iter().enumerate().map(entry).collect()
+    record.events().iter().enumerate().filter_map(entry).collect()
 }
 
-fn said(recorded: &Recorded, event: &Event, before: &World) -> Said {
+fn said(recorded: &Recorded, event: &Event, before: &World) -> Option<Said> {
     let id = recorded.stream.id;
-    match event {
+    Some(match event {
         Event::Instance(event) => instance::said(id, event, recorded.record.events(), before),
         Event::Operation(event) => operation::said(id, event, before),
-        Event::Server(event) => resource::server(event, before),
+        Event::Server(event) => return resource::server(event, before),
         Event::Node(event) => resource::node(id, event, before),
         Event::Project(event) => resource::project(id, event, before),
         Event::Profile(event) => resource::profile(id, event, before),
@@ -122,7 +113,7 @@ fn said(recorded: &Recorded, event: &Event, before: &World) -> Said {
         Event::Volume(event) => resource::volume(id, event, before),
         Event::Image(event) => resource::image(id, event, before),
         Event::Name(event) => named(event, before),
-    }
+    })
 }
 
 /// An alias belongs to its image's timeline; other names are part of what holds them.

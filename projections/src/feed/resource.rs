@@ -45,8 +45,8 @@ fn on_node(what: &str, node: NodeId, before: &World) -> Said {
     Said::plain(format!("{what} {name}"))
 }
 
-pub(super) fn server(event: &server::Event, before: &World) -> Said {
-    match event {
+pub(super) fn server(event: &server::Event, before: &World) -> Option<Said> {
+    Some(match event {
         server::Event::Configured { changes } => {
             Said::changed(change::config(Some(&before.server.config), changes))
         }
@@ -68,8 +68,8 @@ pub(super) fn server(event: &server::Event, before: &World) -> Said {
             Said::plain(format!("group {from} renamed to {to}"))
         }
         server::Event::GroupDeleted { name } => Said::plain(format!("group {name} deleted")),
-        server::Event::CatalogGuarded => Said::plain("guarded against what other nodes decide"),
-    }
+        server::Event::CatalogGuarded => return None,
+    })
 }
 
 pub(super) fn node(id: Uuid, event: &node::Event, before: &World) -> Said {
