@@ -1,12 +1,12 @@
 //! What a daemon does besides when its node is a member of a cluster.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use stapes_api::{backend::Backend, server::Api, tls::TlsListener};
 use stapes_control::{Control, Request, SubmitError, Watch};
 use stapes_core::{
     cluster::Enable, command::Command, ids::Sequence, node::Start, port::guest::Guests,
-    record::Actor,
+    record::Actor, resource,
 };
 use stapes_drivers::exchange::Exchange;
 use stapes_node::membership::{MachineClock, Membership, MembershipConfig, Surroundings};
@@ -22,6 +22,10 @@ use super::{
     host::Drivers,
     serve::{DaemonError, End},
 };
+
+/// How long the pools and networks of the cluster may take to be made before the member is ready
+/// without them.
+const EQUIPPED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Makes sure that the log has the node as a member, then seals aside what it had before.
 /// [`End::Again`]: the cluster does not take it, and it stands alone as before.
@@ -103,6 +107,22 @@ pub(super) async fn run(
         std::future::pending::<String>().await
     });
     Ok(())
+}
+
+/// Waits until the node has made the pools and networks of the cluster, or could not: who finds a
+/// member ready can use it.
+pub(super) async fn equip(member: &Member, control: &Control) {
+    let (node, mut changes) = (member.identity.node(), control.changes());
+    let equipped = async {
+        while resource::awaits(&control.world(), node) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(EQUIPPED_WITHIN, equipped).await.is_err() {
+        tracing::warn!("pools or networks are still being made; ready without them");
+    }
 }
 
 /// From now on the others hear this node and it hears them; its guests that may run elsewhere run on

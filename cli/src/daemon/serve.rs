@@ -240,9 +240,15 @@ impl Daemon {
         if self.is_simulated && member.is_none() {
             simulated::furnish(&control).await?;
         }
-        let decided = control.world().sequence;
+        let ready = async {
+            if let Some(member) = &member {
+                membership::equip(member, &control).await;
+            }
+            let decided = control.world().sequence;
+            views.hold(decided).await;
+        };
         tokio::select! {
-            () = views.hold(decided) => {}
+            () = ready => {}
             Some(why) = failing.join_next() => return Err(broken(why)),
         }
         Ok(Raised::Whole(Box::new(Whole { control, here, drivers, views, failing })))

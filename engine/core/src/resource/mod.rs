@@ -27,7 +27,7 @@ mod shared;
 
 pub use parts::{Part, PartState, Parts};
 pub(crate) use shared::{Shared, SharedFacts, order_all, report_shared, settle_without};
-pub use shared::{lacks, prepare};
+pub use shared::{awaits, lacks, prepare};
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -182,6 +182,15 @@ pub fn lacks(world: &World, node: NodeId) -> bool {
             || world.networks.values().any(|it| lacks(&it.parts, &it.progress)))
 }
 
+/// Whether some pool or network waits for the node's answer.
+#[must_use]
+pub fn awaits(world: &World, node: NodeId) -> bool {
+    let awaits =
+        |parts: &Parts| parts.get(node).is_some_and(|part| part.state == PartState::Waiting);
+    world.pools.values().any(|pool| awaits(&pool.parts))
+        || world.networks.values().any(|network| awaits(&network.parts))
+}
+
 /// Asks a node for the pools and networks that it was not asked for, or failed to make: when it is
 /// new, and when its daemon starts. Nothing when it has all; else there may be more to ask for.
 ///
