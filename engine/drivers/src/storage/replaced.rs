@@ -8,10 +8,7 @@
 use std::path::Path;
 
 use rustix::{fs::XattrFlags, io::Errno};
-use stapes_core::{
-    ids::{Epoch, Generation, VolumeId},
-    spec::Incarnation,
-};
+use stapes_core::{ids::VolumeId, spec::Incarnation};
 
 use super::error::{Context, DriverError};
 
@@ -22,7 +19,10 @@ const VALUE_BYTES_MAX: usize = 128;
 pub(super) fn at(tree: &Path, volume: VolumeId) -> Result<Option<Incarnation>, DriverError> {
     let mut value = [0; VALUE_BYTES_MAX];
     match rustix::fs::lgetxattr(tree, ATTRIBUTE, &mut value) {
-        Ok(length) => Ok(parse(&value[..length], volume)),
+        Ok(length) => {
+            let mark = serde_json::from_slice::<(VolumeId, Incarnation)>(&value[..length]).ok();
+            Ok(mark.and_then(|(owner, at)| (owner == volume).then_some(at)))
+        }
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),
         Err(error) => Err(error).context(|| format!("looking at {}", tree.display())),
     }
@@ -30,18 +30,9 @@ pub(super) fn at(tree: &Path, volume: VolumeId) -> Result<Option<Incarnation>, D
 
 /// A file system without such attributes goes without: there a request may be done twice.
 pub(super) fn mark(tree: &Path, volume: VolumeId, at: Incarnation) -> Result<(), DriverError> {
-    let value = format!("{volume} {} {}", at.epoch.0, at.generation.0);
-    match rustix::fs::lsetxattr(tree, ATTRIBUTE, value.as_bytes(), XattrFlags::empty()) {
+    let value = serde_json::to_vec(&(volume, at)).expect("it has no maps and no failing parts");
+    match rustix::fs::lsetxattr(tree, ATTRIBUTE, &value, XattrFlags::empty()) {
         Ok(()) | Err(Errno::NOTSUP) => Ok(()),
         Err(error) => Err(error).context(|| format!("marking {}", tree.display())),
     }
-}
-
-fn parse(value: &[u8], volume: VolumeId) -> Option<Incarnation> {
-    let text = std::str::from_utf8(value).ok()?;
-    let (owner, at) = text.split_once(' ')?;
-    let (epoch, generation) = at.split_once(' ')?;
-    let (epoch, generation) = (epoch.parse().ok()?, generation.parse().ok()?);
-    let at = Incarnation { epoch: Epoch(epoch), generation: Generation(generation) };
-    (owner == volume.to_string()).then_some(at)
 }
