@@ -106,14 +106,9 @@ impl Pair {
         let accepted = self.daemon(0).control.submit(command, alice()).await.expect("taken");
         loop {
             let control = self.daemon(0).control.clone();
-            let mut changes = control.changes();
-            let over = async {
-                while control.world().operations.contains_key(&accepted.operation) {
-                    changes.changed().await.expect("the daemon runs");
-                }
-            };
+            let over = control.until(|world| !world.operations.contains_key(&accepted.operation));
             tokio::select! {
-                () = over => return,
+                over = over => return over.expect("the daemon runs"),
                 _ = struck.wait_for(Option::is_some), if !self.killed => {}
                 () = tokio::time::sleep(PATIENCE) => panic!("it does not end"),
             }

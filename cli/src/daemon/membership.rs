@@ -112,14 +112,8 @@ pub(super) async fn run(
 /// Waits until the node has made the pools and networks of the cluster, or could not: who finds a
 /// member ready can use it.
 pub(super) async fn equip(member: &Member, control: &Control) {
-    let (node, mut changes) = (member.identity.node(), control.changes());
-    let equipped = async {
-        while resource::awaits(&control.world(), node) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    };
+    let node = member.identity.node();
+    let equipped = control.until(|world| !resource::awaits(world, node));
     if tokio::time::timeout(EQUIPPED_WITHIN, equipped).await.is_err() {
         tracing::warn!("pools or networks are still being made; ready without them");
     }

@@ -41,14 +41,8 @@ async fn stop(control: &Control, target: Target, timeout: Duration) {
         let command = Command::StopInstance { target: target.clone(), force, timeout };
         match control.submit(command, Request::by(Actor::system())).await {
             Ok(accepted) => {
-                let mut changes = control.changes();
-                let ended = async {
-                    while control.world().operations.contains_key(&accepted.operation) {
-                        if changes.changed().await.is_err() {
-                            return;
-                        }
-                    }
-                };
+                let ended =
+                    control.until(|world| !world.operations.contains_key(&accepted.operation));
                 let in_time = tokio::time::timeout(patience, ended).await.is_ok();
                 let up = control
                     .world()

@@ -64,10 +64,7 @@ pub(crate) async fn furnish(control: &Control) -> Result<(), SubmitError> {
     }
     for command in furniture() {
         let accepted = control.submit(command, Request::by(Actor::system())).await?;
-        let mut changes = control.changes();
-        while control.world().operations.contains_key(&accepted.operation) {
-            changes.changed().await?;
-        }
+        control.until(|world| !world.operations.contains_key(&accepted.operation)).await?;
     }
     Ok(())
 }

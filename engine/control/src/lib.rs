@@ -17,6 +17,7 @@ mod flight;
 mod founding;
 mod reports;
 mod seal;
+mod waiting;
 mod watch;
 
 pub use control::{Accepted, Changes, Control, Request, SubmitError};
