@@ -88,19 +88,13 @@ async fn what_moves_away_from_a_lost_machine_ran_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_writes_are_refused_and_reads_go_on() {
-    let mut hosts = Hosts::simulated(3);
-    hosts.form_cluster().await;
-    hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
-    hosts.log_is_on_all().await;
-    for lost in [1, 2] {
-        hosts.hosts[lost].crash_all().await;
-    }
+    let mut hosts = one_left_of_three().await;
     hosts
         .wait_for("writes are refused", async || {
             let asked = Instant::now();
             let refused = hosts.hosts[0].try_stapes(&["config", "set", "web", "user.a=1"]);
             let at_once = asked.elapsed() < Duration::from_secs(5);
-            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            let said = text(&refused.stderr);
             !refused.status.success() && at_once && said.contains("n2") && said.contains("n3")
         })
         .await;
@@ -115,13 +109,7 @@ async fn without_a_quorum_writes_are_refused_and_reads_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
-    let mut hosts = Hosts::simulated(3);
-    hosts.form_cluster().await;
-    hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
-    hosts.log_is_on_all().await;
-    for lost in [1, 2] {
-        hosts.hosts[lost].crash_all().await;
-    }
+    let mut hosts = one_left_of_three().await;
     hosts.hosts[0].stop().await;
     hosts.hosts[0].start_without_log().await;
 
@@ -172,6 +160,18 @@ async fn a_machine_that_starts_without_a_quorum_serves_what_it_knew() {
         })
         .await;
     hosts.hosts[0].stapes(&["replay", "--verify"]);
+}
+
+/// Three pretended machines with an instance on the first, and the other two gone.
+async fn one_left_of_three() -> Hosts {
+    let mut hosts = Hosts::simulated(3);
+    hosts.form_cluster().await;
+    hosts.hosts[0].stapes(&["launch", "demo", "web", "--target", "n1"]);
+    hosts.log_is_on_all().await;
+    for lost in [1, 2] {
+        hosts.hosts[lost].crash_all().await;
+    }
+    hosts
 }
 
 fn text(bytes: &[u8]) -> String {
