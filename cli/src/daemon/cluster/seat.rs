@@ -144,15 +144,17 @@ impl Seat {
 
     /// Why it waits, if it does.
     pub(super) fn waits_for(&self, why: String) {
-        if let Some(waiting) = &mut *self.waiting.write().unwrap_or_else(PoisonError::into_inner) {
-            waiting.lost.why = why;
-        }
+        self.while_waiting(|waiting| waiting.lost.why = why);
     }
 
     /// Who does not answer it, if it waits.
     pub(crate) fn misses(&self, unheard: Vec<NodeId>) {
+        self.while_waiting(|waiting| waiting.unheard = unheard);
+    }
+
+    fn while_waiting(&self, change: impl FnOnce(&mut Waiting)) {
         if let Some(waiting) = &mut *self.waiting.write().unwrap_or_else(PoisonError::into_inner) {
-            waiting.unheard = unheard;
+            change(waiting);
         }
     }
 
@@ -171,21 +173,7 @@ impl Seat {
     }
 }
 
-/// The node's certificate with its authority's behind it: who joins knows the authority alone.
-fn tls(identity: &ClusterIdentity) -> Result<TlsConfig, MemberError> {
-    let files = identity.files();
-    let path = files.dir.join("chain.crt");
-    let chain =
-        format!("{}\n{}", identity.certificate().pem().trim_end(), identity.authority_pem());
-    files::replace(&path, chain.as_bytes())
-        .map_err(|error| MemberError::Write(path.clone(), error))?;
-    Ok(TlsConfig::load(&TlsFiles {
-        certificate: path,
-        key: files.key,
-        authority: Some(files.authority),
-    })?)
-}
-
+/// What its server is.
 impl Seat {
     /// Writes down what the server is to be from now on, before it is.
     pub(super) fn remember(
@@ -216,4 +204,19 @@ impl Seat {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(current.log, LogPlace::Managed { keeper: true, .. })
     }
+}
+
+/// The node's certificate with its authority's behind it: who joins knows the authority alone.
+fn tls(identity: &ClusterIdentity) -> Result<TlsConfig, MemberError> {
+    let files = identity.files();
+    let path = files.dir.join("chain.crt");
+    let chain =
+        format!("{}\n{}", identity.certificate().pem().trim_end(), identity.authority_pem());
+    files::replace(&path, chain.as_bytes())
+        .map_err(|error| MemberError::Write(path.clone(), error))?;
+    Ok(TlsConfig::load(&TlsFiles {
+        certificate: path,
+        key: files.key,
+        authority: Some(files.authority),
+    })?)
 }
