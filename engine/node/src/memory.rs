@@ -181,30 +181,39 @@ fn read_all<T: DeserializeOwned>(dir: &Path) -> io::Result<Vec<T>> {
 mod tests {
     use super::*;
 
+    /// What is remembered in `dir` on a host that was started so often.
+    fn open(dir: &Path, boot: u128) -> Memory {
+        Memory::open(dir, Uuid::from_u128(boot)).unwrap()
+    }
+
+    /// The subject of a task that was performed on the first.
+    fn performed(dir: &Path) -> Subject {
+        let subject = Subject::Instance(InstanceId::derive(&["a"]));
+        let (at, outcome) = (Incarnation::default(), Outcome::Done);
+        open(dir, 1).set_performed(&subject, at, outcome, Sequence(7)).unwrap();
+        subject
+    }
+
     #[test]
     fn what_was_performed_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let subject = Subject::Instance(InstanceId::derive(&["a"]));
-        let open = |boot| Memory::open(dir.path(), Uuid::from_u128(boot)).unwrap();
-        let (at, outcome) = (Incarnation::default(), Outcome::Done);
-        open(1).set_performed(&subject, at, outcome, Sequence(7)).unwrap();
-        let again = open(1);
-        assert!(again.performed(&subject).is_some());
+        let subject = performed(dir.path());
+        let again = open(dir.path(), 1);
+        let known = again.performed(&subject).unwrap();
+        assert_eq!((known.incarnation, known.sequence), (Incarnation::default(), Sequence(7)));
+        assert_eq!(known.outcome, Outcome::Done);
         again.forget_until(Sequence(6)).unwrap();
-        assert!(again.performed(&subject).is_some());
+        assert_eq!(again.performed(&subject), Some(known));
         again.forget_until(Sequence(7)).unwrap();
         assert_eq!(again.performed(&subject), None);
-        assert_eq!(open(1).performed(&subject), None);
+        assert_eq!(open(dir.path(), 1).performed(&subject), None);
     }
 
     #[test]
     fn what_was_performed_before_the_host_started_anew_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let subject = Subject::Instance(InstanceId::derive(&["a"]));
-        let open = |boot| Memory::open(dir.path(), Uuid::from_u128(boot)).unwrap();
-        let (at, outcome) = (Incarnation::default(), Outcome::Done);
-        open(1).set_performed(&subject, at, outcome, Sequence(7)).unwrap();
-        assert_eq!(open(2).performed(&subject), None);
-        assert_eq!(open(1).performed(&subject), None);
+        let subject = performed(dir.path());
+        assert_eq!(open(dir.path(), 2).performed(&subject), None);
+        assert_eq!(open(dir.path(), 1).performed(&subject), None);
     }
 }
