@@ -6,9 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use stapes_node::files;
 use uuid::Uuid;
-
-use super::files;
 
 /// Where Incus users would look for it, under our own name.
 const DEFAULT: &str = "/var/lib/stapes";

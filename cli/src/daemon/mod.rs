@@ -19,7 +19,6 @@ mod cluster;
 mod directory;
 mod door;
 mod early;
-mod files;
 mod footing;
 mod host;
 mod identity;

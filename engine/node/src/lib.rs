@@ -14,6 +14,7 @@
 
 mod dispatcher;
 mod executor;
+pub mod files;
 pub mod identity;
 mod ledger;
 pub mod membership;

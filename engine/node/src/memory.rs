@@ -7,8 +7,7 @@
 //! [settled](crate::settling) are performed once more. The rest is on the disk before those are.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +20,7 @@ use stapes_core::{
 };
 use uuid::Uuid;
 
-use crate::ledger::Ledger;
+use crate::{files, ledger::Ledger};
 
 /// Outcomes that are remembered before those that are not needed are forgotten.
 const PERFORMED_MAX: usize = 4096;
@@ -136,21 +135,9 @@ fn key_of(subject: &Subject) -> String {
 
 fn set<T: Serialize>(path: &Path, value: Option<&T>) -> io::Result<()> {
     match value {
-        Some(value) => write(path, value),
-        None => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        },
+        Some(value) => files::replace(path, &serde_json::to_vec(value)?),
+        None => files::remove(path),
     }
-}
-
-fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let partial = path.with_extension("partial");
-    let mut file = fs::File::create(&partial)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
-    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 /// A file that cannot be read as what it should be is as good as none: the log knows better.

@@ -61,14 +61,14 @@ pub(crate) async fn receive(
         storage.delete_snapshot(pool, volume, *stale).await?;
     }
     if let Some(root) = &transfer.root {
-        settle(executor, instance, task.incarnation, transfer, root).await?;
+        take_root(executor, instance, task.incarnation, transfer, root).await?;
     }
     tracing::info!(%instance, operation = %task.operation, bytes, "received");
     Ok(bytes)
 }
 
 /// The last snapshot becomes the root.
-async fn settle(
+async fn take_root(
     executor: &Executor,
     instance: InstanceId,
     at: Incarnation,

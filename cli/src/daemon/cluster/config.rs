@@ -8,9 +8,10 @@ use std::{fs, io, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use stapes_api::backend::LogAccess;
 use stapes_core::ids::NodeId;
+use stapes_node::files;
 use uuid::Uuid;
 
-use super::super::{directory::Directory, files};
+use super::super::directory::Directory;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterConfig {

@@ -9,9 +9,9 @@ use std::{
 
 use stapes_api::backend::LogAccess;
 use stapes_nats::{Authentication, ConnectConfig, TlsFiles, managed::server_name};
-use stapes_node::identity::ClusterIdentity;
+use stapes_node::{files, identity::ClusterIdentity};
 
-use super::super::{directory::Directory, files};
+use super::super::directory::Directory;
 
 /// How a seed alone begins: of a user's nkey.
 const SEED: &str = "SU";

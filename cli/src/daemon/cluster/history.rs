@@ -8,9 +8,10 @@ use std::{fs, io, path::Path};
 
 use serde::de::DeserializeOwned;
 use stapes_core::spec::{NetworkSpec, PoolSpec};
+use stapes_node::files;
 
 use super::{
-    super::{directory::Directory, files, host::Drivers},
+    super::{directory::Directory, host::Drivers},
     config::ClusterConfig,
 };
 

@@ -24,13 +24,16 @@ use stapes_core::{
     world::World,
 };
 use stapes_nats::managed::Stop;
-use stapes_node::identity::{
-    ClusterIdentity, IdentityError, JoinToken, Member as Membership, TokenError, hash_secret,
+use stapes_node::{
+    files,
+    identity::{
+        ClusterIdentity, IdentityError, JoinToken, Member as Membership, TokenError, hash_secret,
+    },
 };
 use uuid::Uuid;
 
 use super::{
-    super::{directory::Directory, files},
+    super::directory::Directory,
     Alone,
     admit::{Admitted, Asked},
     clear::clear,
@@ -120,14 +123,8 @@ pub(super) async fn join(
 
 /// Back to a node that stands alone.
 pub(crate) async fn undo(directory: &Directory) {
-    let config = directory.cluster_config();
-    let removed = fs::remove_file(&config).and_then(|()| files::sync_parent(&config));
-    match removed {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::error!(%error, "the node's configuration as a member is still there")
-        }
+    if let Err(error) = files::remove(&directory.cluster_config()) {
+        tracing::error!(%error, "the node's configuration as a member is still there");
     }
     clear(directory).await;
 }

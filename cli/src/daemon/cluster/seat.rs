@@ -14,10 +14,10 @@ use stapes_api::{
 };
 use stapes_core::{ids::NodeId, port::peer::PeerAddress};
 use stapes_nats::managed::server_name;
-use stapes_node::identity::ClusterIdentity;
+use stapes_node::{files, identity::ClusterIdentity};
 
 use super::{
-    super::{directory::Directory, files},
+    super::directory::Directory,
     config::{ClusterConfig, ConfigError, LogPlace, Neighbour},
     ears::MemberEars,
     health::{Pulse, SILENT},

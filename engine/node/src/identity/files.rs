@@ -1,13 +1,14 @@
 //! The identity's directory: readable by its owner only, durable, and whole or absent.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use super::IdentityError;
+use crate::files;
 
 /// Where the parts of an identity are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl Fresh {
     /// From here on the node has an identity.
     pub(super) fn finish(self) -> Result<(), IdentityError> {
         fs::rename(&self.path, &self.last).map_err(failed("cannot move", &self.path))?;
-        sync_parent(&self.last)
+        files::sync_parent(&self.last).map_err(failed("cannot write out", &self.last))
     }
 }
 
@@ -111,26 +112,7 @@ fn find(path: &Path) -> Result<Option<String>, IdentityError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), IdentityError> {
-    let partial = path.with_extension("partial");
-    let written = || -> io::Result<()> {
-        // What an interrupted attempt left may have other rights.
-        match fs::remove_file(&partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    written().map_err(failed("cannot write", path))?;
-    sync_parent(path)
-}
-
-fn sync_parent(path: &Path) -> Result<(), IdentityError> {
-    let parent = path.parent().unwrap_or_else(|| Path::new("/"));
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed("cannot sync", parent))
+    files::replace(path, text.as_bytes()).map_err(failed("cannot write", path))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
